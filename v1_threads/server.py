@@ -28,7 +28,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 1.0  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 

@@ -27,7 +27,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 1.0  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 
@@ -139,6 +139,7 @@ class Client:
         self.connection, self.fd = connection, connection.fileno()
         self.name = ""  # until the handshake is done
         self.rest, self.skipping = b"", False  # of its input: see split_lines()
+        self.said = ""  # for the others, who get all of a read at once
         self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
         self.deadline = math.inf  # for its next line (L1)
 
@@ -208,6 +209,7 @@ class Server:
         for line in split_lines(client, data := client.connection.recv(READ_SIZE)):
             if not client.leaving:
                 self.on_line(client, line)
+        self.broadcast(client)
         if not data:  # it has said all, yet may still listen: close when it has its answers (L5)
             self.readers.discard(client.fd)
             self.leave(client)
@@ -222,7 +224,7 @@ class Server:
                 self.members[client.name.casefold()] = client
                 logging.info("%s joined", client.name)
                 self.send(client, f"* hello {client.name}")
-                self.broadcast(client, f"* {client.name} joined")
+                self.broadcast(client, f"* {client.name} joined\n")
             elif command == "/work":  # there is nowhere to put it: until it is done all wait
                 self.send(client, burn_cpu(argument.strip()))
             elif command == "/pm":
@@ -234,7 +236,7 @@ class Server:
                 self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
                 logging.debug("%s: %s", client.name, text)
-                self.broadcast(client, f"{client.name}: {text}")
+                client.said += f"{client.name}: {text}\n"
         except ValueError as refusal:
             self.send(client, f"! {refusal}")
 
@@ -243,12 +245,13 @@ class Server:
             raise ValueError("usage: /pm NAME TEXT")
         if name.casefold() not in self.members:
             raise ValueError(f"no such user: {name}")
+        self.broadcast(client)  # in the order in which it was said
         self.send(self.members[name.casefold()], f"@{client.name}: {text}")
 
-    def broadcast(self, sender: Client, line: str) -> None:
-        """Send a line to everyone else who is in. No send() here can block or fail: it queues."""
-        data = line.encode() + b"\n"
-        for client in self.members.values():
+    def broadcast(self, sender: Client, lines: str = "") -> None:
+        """Send what the sender has said, and lines, to everyone else who is in: it all queues."""
+        data, sender.said = (sender.said + lines).encode(), ""
+        for client in self.members.values() if data else ():
             if client is not sender:
                 self.queue(client, data)
 
@@ -306,7 +309,7 @@ class Server:
         """Free its name; on_writable() closes it once its outbox is empty, or as it is."""
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
-            self.broadcast(client, f"* {client.name} left")
+            self.broadcast(client, f"* {client.name} left\n")
         client.name, client.leaving = "", True
         self.writers.add(client.fd)
         if at_once:

@@ -26,7 +26,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 1.0  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 
@@ -138,6 +138,7 @@ class Client:
         self.reader, self.writer = reader, writer
         self.name = ""  # until the handshake is done
         self.rest, self.skipping = b"", False  # of its input: see split_lines()
+        self.said = ""  # for the others, who get all of a read at once
         self.outbox = bytearray()
         self.has_output: asyncio.Future | None = None  # what write_outbox() waits for, if it does
         self.reading = asyncio.current_task()
@@ -153,7 +154,7 @@ class Server:
         self.options = options
         self.loop = asyncio.get_running_loop()
         self.clients: set[Client] = set()  # every connection, but those that are leaving
-        self.writing: set[asyncio.Task] = set()  # write_outbox() of every connection
+        self.writing: dict[asyncio.Task, Client] = {}  # write_outbox() of every connection
         self.members: dict[str, Client] = {}  # those who are in, by casefolded name
         self.congested: dict[Client, asyncio.TimerHandle] = {}  # outbox too full; until when it may
         self.held_since = 0.0  # while any client is congested, nobody is read
@@ -174,8 +175,8 @@ class Server:
         client = Client(reader, writer)
         self.clients.add(client)
         writing = self.loop.create_task(self.write_outbox(client))
-        self.writing.add(writing)
-        writing.add_done_callback(self.writing.discard)
+        self.writing[writing] = client
+        writing.add_done_callback(self.writing.pop)
         self.send(client, f"* {VERSION}: enter your name")
         client.deadline = self.loop.time() + (self.options.idle_timeout or math.inf)
         self.on_timer(client)
@@ -186,6 +187,7 @@ class Server:
                 for line in split_lines(client, data):
                     if not client.leaving:
                         await self.on_line(client, line)
+                self.broadcast(client)
         except OSError:  # a reset, mostly: it ends this connection only (L6)
             client.outbox.clear()
         finally:  # at the end of input it may still listen: close when it has its answers (L5)
@@ -201,8 +203,9 @@ class Server:
                 self.members[client.name.casefold()] = client
                 logging.info("%s joined", client.name)
                 self.send(client, f"* hello {client.name}")
-                self.broadcast(client, f"* {client.name} joined")
+                self.broadcast(client, f"* {client.name} joined\n")
             elif command == "/work":  # in the loop it would stop all; a thread takes turns with it
+                self.broadcast(client)  # what it said before must not wait for that
                 self.send(client, await asyncio.to_thread(burn_cpu, argument.strip()))
             elif command == "/pm":
                 self.on_private_message(client, *argument.split(maxsplit=1))
@@ -213,7 +216,7 @@ class Server:
                 self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
                 logging.debug("%s: %s", client.name, text)
-                self.broadcast(client, f"{client.name}: {text}")
+                client.said += f"{client.name}: {text}\n"
         except ValueError as refusal:
             self.send(client, f"! {refusal}")
 
@@ -222,12 +225,13 @@ class Server:
             raise ValueError("usage: /pm NAME TEXT")
         if name.casefold() not in self.members:
             raise ValueError(f"no such user: {name}")
+        self.broadcast(client)  # in the order in which it was said
         self.send(self.members[name.casefold()], f"@{client.name}: {text}")
 
-    def broadcast(self, sender: Client, line: str) -> None:
-        """Send a line to everyone else who is in. No send() here awaits or fails: it queues."""
-        data = line.encode() + b"\n"
-        for client in self.members.values():
+    def broadcast(self, sender: Client, lines: str = "") -> None:
+        """Send what the sender has said, and lines, to everyone else who is in: it all queues."""
+        data, sender.said = (sender.said + lines).encode(), ""
+        for client in self.members.values() if data else ():
             if client is not sender:
                 self.queue(client, data)
 
@@ -267,6 +271,7 @@ class Server:
         self.on_relieved(client)
         client.timer.cancel()
         client.writer.close()
+        await asyncio.wait([client.reading])
 
     def on_relieved(self, client: Client) -> None:
         """Its outbox is not too full, or not any more; if it was the last one, reading goes on."""
@@ -293,7 +298,7 @@ class Server:
         """Free its name; write_outbox() closes it as soon as its outbox is empty."""
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
-            self.broadcast(client, f"* {client.name} left")
+            self.broadcast(client, f"* {client.name} left\n")
         client.name, client.leaving = "", True
         self.clients.discard(client)
         self.queue(client, b"")
@@ -323,7 +328,10 @@ async def serve(signals: socket.socket, listener: socket.socket, options) -> Non
         server.send(client, "* server shutting down")
         server.leave(client)
     if server.writing:
-        await asyncio.wait(server.writing, timeout=PATIENCE)
+        _, late = await asyncio.wait(server.writing, timeout=PATIENCE)
+        for writing in late:
+            server.writing[writing].writer.transport.abort()
+        await asyncio.gather(*late)
 
 
 def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict) -> None:
