@@ -3,9 +3,8 @@
 
 Each client has a thread of its own that does one thing after another: wait for input, answer,
 wait again. While it waits it costs no CPU and stops nobody; what it was doing is simply where
-it stands in the code. Limits: a thread costs some 40 KiB and a switch; what threads share
-needs a lock; and Python runs one at a time, so 50 that compute take turns.
-Try it: python3 v1_threads/server.py, and elsewhere: python3 client.py v1
+it stands in the code. Limits: a thread costs some 40 KiB and a switch; what threads share needs
+a lock; Python runs one at a time, so those that compute take turns. Try: python3 client.py v1
 """
 
 import argparse
@@ -163,7 +162,8 @@ class Server:
         self.listener, self.options = listener, options
         # What threads share takes a lock: a switch may come between any two steps, and then two
         # could both find a name free, or one list the members while another changes them.
-        self.registry = threading.Condition()
+        self.registry = threading.Lock()
+        self.one_left = threading.Condition(self.registry)
         self.clients: set[Client] = set()  # every connection
         self.members: dict[str, Client] = {}  # those who are in, by casefolded name
 
@@ -192,8 +192,8 @@ class Server:
         set_timeout(client.connection, socket.SO_SNDTIMEO, self.options.stall_timeout)
         self.send(client, f"* {VERSION}: enter your name")
         with contextlib.suppress(OSError):  # a reset, mostly: it ends this connection only (L6)
+            self.flush(client)
             while not client.leaving and not stop_signals:
-                self.flush(client)
                 self.on_readable(client)
             if stop_signals:
                 self.send(client, "* server shutting down")
@@ -208,7 +208,7 @@ class Server:
         client.connection.close()
         with self.registry:
             self.clients.discard(client)
-            self.registry.notify()
+            self.one_left.notify()
 
     def on_readable(self, client: Client) -> None:
         """Wait for input, but no longer than the client may be idle, and answer it."""
@@ -224,14 +224,16 @@ class Server:
                 self.on_line(client, line)
             if len(client.outbox) > HIGH_WATER:
                 self.flush(client)
-        if not data:  # it has said all, yet may still listen: close when it has its answers (L5)
+        self.flush(client)
+        if lines:  # the time it took to send is not idle time: we were not listening (L1)
+            client.deadline = time.monotonic() + (self.options.idle_timeout or math.inf)
+        if not data:  # it has said all, and has its answers (L5)
             self.leave(client)
         elif client.hurried or not lines:  # bytes alone do not put its deadline off
             client.hurried = not lines
             set_timeout(client.connection, socket.SO_RCVTIMEO, client.deadline - time.monotonic())
 
     def on_line(self, client: Client, line: bytes) -> None:
-        client.deadline = time.monotonic() + (self.options.idle_timeout or math.inf)
         try:
             text = decode_line(line)
             command, _, argument = text.partition(" ")
@@ -261,10 +263,8 @@ class Server:
 
     def flush(self, client: Client) -> None:
         """Block until the kernel has taken all, or nothing for SO_SNDTIMEO (an OSError, L3)."""
-        started = time.monotonic()
         while client.outbox:
             del client.outbox[: client.connection.send(client.outbox)]
-        client.deadline += time.monotonic() - started  # not idle: we were not listening (L1)
 
     def leave(self, client: Client) -> None:
         """Free its name; on_connected() closes it once its outbox is empty."""
@@ -288,7 +288,7 @@ def serve(signals: socket.socket, listener: socket.socket, options: argparse.Nam
         for client in server.clients:
             with contextlib.suppress(OSError):  # it has just left
                 client.connection.shutdown(socket.SHUT_RD)  # to its thread, the end of input
-        server.registry.wait_for(lambda: not server.clients, PATIENCE)  # the rest are daemons
+        server.one_left.wait_for(lambda: not server.clients, PATIENCE)  # the rest are daemons
 
 
 def main() -> None:

@@ -209,7 +209,8 @@ class Server:
         for line in split_lines(client, data := client.connection.recv(READ_SIZE)):
             if not client.leaving:
                 self.on_line(client, line)
-        self.broadcast(client)
+        if client.said:
+            self.broadcast(client)
         if not data:  # it has said all, yet may still listen: close when it has its answers (L5)
             self.readers.discard(client.fd)
             self.leave(client)
@@ -251,7 +252,7 @@ class Server:
     def broadcast(self, sender: Client, lines: str = "") -> None:
         """Send what the sender has said, and lines, to everyone else who is in: it all queues."""
         data, sender.said = (sender.said + lines).encode(), ""
-        for client in self.members.values() if data else ():
+        for client in self.members.values():
             if client is not sender:
                 self.queue(client, data)
 

@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """v4_asyncio: coroutines on one thread, asyncio streams.
 
-Each client again has code that does one thing after another, as in v1, yet all run on one
-thread, as in v3: at every `await` a coroutine hands the thread to the next one that can go
-on. Between two awaits nothing else runs, so nothing needs a lock. The loop asks epoll or
-kqueue, which are told of a client once, not every turn: idle ones are free, and no number
-is too high. The price is paid per message: a few more steps of Python for each.
-Try it: python3 v4_asyncio/server.py, and elsewhere: python3 client.py v4
+Each client again has code that does one thing after another, as in v1, but all on one thread,
+as in v3: at an `await` a coroutine hands the thread to the next that can go on. Between two
+awaits nothing else runs, so nothing needs a lock. The loop asks epoll or kqueue, which are told
+of a client once, not at each turn: idle ones are free, no descriptor is too high. The price is
+more steps of Python for each message. Try: python3 client.py v4, in two terminals
 """
 
 import argparse
@@ -134,17 +133,15 @@ def parse_options() -> argparse.Namespace:
 class Client:
     """One connection: one coroutine reads from it, another writes to it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.reading, self.writer = asyncio.current_task(), writer
         self.name = ""  # until the handshake is done
         self.rest, self.skipping = b"", False  # of its input: see split_lines()
         self.said = ""  # for the others, who get all of a read at once
-        self.outbox = bytearray()
+        self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
         self.has_output: asyncio.Future | None = None  # what write_outbox() waits for, if it does
-        self.reading = asyncio.current_task()
         self.deadline = math.inf  # for its next line (L1)
         self.timer: asyncio.TimerHandle | None = None  # goes off at a deadline, perhaps a past one
-        self.leaving = False  # to be closed once its outbox is empty
 
 
 class Server:
@@ -172,7 +169,7 @@ class Server:
         # Where the transport has it, a limit of its own: it would ask recv() for 256 KiB, and
         # glibc maps and unmaps memory for each block of 128 KiB or more, that is, each message.
         writer.transport.max_size = READ_SIZE
-        client = Client(reader, writer)
+        client = Client(writer)
         self.clients.add(client)
         writing = self.loop.create_task(self.write_outbox(client))
         self.writing[writing] = client
@@ -187,7 +184,8 @@ class Server:
                 for line in split_lines(client, data):
                     if not client.leaving:
                         await self.on_line(client, line)
-                self.broadcast(client)
+                if client.said:
+                    self.broadcast(client)
         except OSError:  # a reset, mostly: it ends this connection only (L6)
             client.outbox.clear()
         finally:  # at the end of input it may still listen: close when it has its answers (L5)
@@ -231,7 +229,7 @@ class Server:
     def broadcast(self, sender: Client, lines: str = "") -> None:
         """Send what the sender has said, and lines, to everyone else who is in: it all queues."""
         data, sender.said = (sender.said + lines).encode(), ""
-        for client in self.members.values() if data else ():
+        for client in self.members.values():
             if client is not sender:
                 self.queue(client, data)
 
@@ -261,27 +259,30 @@ class Server:
                     client.has_output = self.loop.create_future()
                     await client.has_output
                 batch, client.outbox = client.outbox, bytearray()
-                self.on_relieved(client)
+                if client in self.congested:
+                    self.on_relieved(client)
                 client.writer.write(batch)
-                await client.writer.drain()
+                if client.writer.transport.get_write_buffer_size():
+                    await client.writer.drain()
             client.writer.write_eof()
-            await asyncio.wait([client.reading], timeout=PATIENCE)  # closing on input unread
+            # It may not have said all. To close on unread input would be a reset (RFC 2525, 2.17).
+            await asyncio.wait([client.reading], timeout=PATIENCE)
         except OSError:  # a reset, mostly (L6)
             self.leave(client)
-        self.on_relieved(client)
+        if client in self.congested:
+            self.on_relieved(client)
         client.timer.cancel()
         client.writer.close()
         await asyncio.wait([client.reading])
 
     def on_relieved(self, client: Client) -> None:
-        """Its outbox is not too full, or not any more; if it was the last one, reading goes on."""
-        if stall_timer := self.congested.pop(client, None):
-            stall_timer.cancel()
-            if not self.congested:
-                self.relieved.set()
-                held = self.loop.time() - self.held_since
-                for other in self.clients:  # nobody was read: that is nobody's idle time (L1)
-                    other.deadline += held
+        """Its outbox is not too full any more; if it was the last such one, reading goes on."""
+        self.congested.pop(client).cancel()
+        if not self.congested:
+            self.relieved.set()
+            held = self.loop.time() - self.held_since
+            for other in self.clients:  # nobody was read: that is nobody's idle time (L1)
+                other.deadline += held
 
     def on_timer(self, client: Client) -> None:
         """Its deadline has come, or it had when the timer was set and has been put off since."""
