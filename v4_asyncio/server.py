@@ -17,6 +17,7 @@ import re
 import signal
 import socket
 import time
+from asyncio import StreamReader, StreamWriter
 
 VERSION, DEFAULT_PORT = "v4_asyncio", 8004
 MAX_CLIENTS = 50_000
@@ -133,41 +134,36 @@ def parse_options() -> argparse.Namespace:
 class Client:
     """One connection: one coroutine reads from it, another writes to it."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, writer: StreamWriter) -> None:
         self.reading, self.writer = asyncio.current_task(), writer
         self.name = ""  # until the handshake is done
         self.rest, self.skipping = b"", False  # of its input: see split_lines()
         self.said = ""  # for the others, who get all of a read at once
         self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
         self.has_output: asyncio.Future | None = None  # what write_outbox() waits for, if it does
-        self.deadline = math.inf  # for its next line (L1)
-        self.timer: asyncio.TimerHandle | None = None  # goes off at a deadline, perhaps a past one
+        self.deadline, self.timer = math.inf, None  # for its next line (L1); it may go off early
 
 
 class Server:
     """The clients, and the coroutines that serve them."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.loop = asyncio.get_running_loop()
+        self.options, self.loop = options, asyncio.get_running_loop()
         self.clients: set[Client] = set()  # every connection, but those that are leaving
         self.writing: dict[asyncio.Task, Client] = {}  # write_outbox() of every connection
         self.members: dict[str, Client] = {}  # those who are in, by casefolded name
         self.congested: dict[Client, asyncio.TimerHandle] = {}  # outbox too full; until when it may
         self.held_since = 0.0  # while any client is congested, nobody is read
-        self.relieved = asyncio.Event()
+        self.relieved, self.turnstile = asyncio.Event(), asyncio.Lock()
 
-    async def on_connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def on_connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Serve one client from beginning to end."""
         if len(self.clients) >= self.options.max_clients:
             writer.write(b"! server full\n")
             writer.close()
             return
         writer.transport.set_write_buffer_limits(high=0)  # drain() is to mean: all is written
-        # Where the transport has it, a limit of its own: it would ask recv() for 256 KiB, and
-        # glibc maps and unmaps memory for each block of 128 KiB or more, that is, each message.
+        # By default recv() is to fill 256 KiB: memory that glibc maps and unmaps for each message.
         writer.transport.max_size = READ_SIZE
         client = Client(writer)
         self.clients.add(client)
@@ -179,8 +175,10 @@ class Server:
         self.on_timer(client)
         try:
             while data := await reader.read(READ_SIZE):
-                while self.congested:
-                    await self.relieved.wait()
+                if self.congested or self.turnstile.locked():
+                    async with self.turnstile:  # first come, first served, or one could starve
+                        while self.congested:
+                            await self.relieved.wait()
                 for line in split_lines(client, data):
                     if not client.leaving:
                         await self.on_line(client, line)
@@ -247,9 +245,8 @@ class Server:
             if not self.congested:
                 self.held_since = self.loop.time()
                 self.relieved.clear()
-            self.congested[client] = self.loop.call_later(
-                self.options.stall_timeout, self.drop, client
-            )
+            timer = self.loop.call_later(self.options.stall_timeout, self.on_stalled, client)
+            self.congested[client] = timer
 
     async def write_outbox(self, client: Client) -> None:
         """Write what gathers for a client until it has left; nobody else waits for that."""
@@ -274,6 +271,12 @@ class Server:
         client.timer.cancel()
         client.writer.close()
         await asyncio.wait([client.reading])
+
+    def on_stalled(self, client: Client) -> None:
+        if len(client.outbox) + client.writer.transport.get_write_buffer_size() > HIGH_WATER:
+            self.drop(client)
+        else:  # it does read, if slowly
+            self.on_relieved(client)
 
     def on_relieved(self, client: Client) -> None:
         """Its outbox is not too full any more; if it was the last such one, reading goes on."""
@@ -314,13 +317,15 @@ class Server:
 async def serve(signals: socket.socket, listener: socket.socket, options) -> None:
     """Serve until a signal asks to stop; then say so to all, and have PATIENCE with them."""
     server = Server(options)
-    server.loop.set_exception_handler(on_loop_error)
+    server.loop.set_exception_handler(  # of what asyncio meets: in accept(), no descriptor left
+        lambda _, context: logging.warning("%s: %s", context["message"], context.get("exception"))
+    )
     # After EMFILE asyncio goes on to call accept() as often as the backlog is long: so tell it
     # 1, then the kernel what the backlog is to be.
-    acceptor = await asyncio.start_server(
-        server.on_connected, sock=listener, limit=READ_SIZE, backlog=1
-    )
+    acceptor = await asyncio.start_server(server.on_connected, sock=listener, backlog=1)
     listener.listen(socket.SOMAXCONN)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # or epoll would tell of room in megabytes only
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, HIGH_WATER // 2)
     signals.setblocking(False)
     await server.loop.sock_recv(signals, 1)
     acceptor.close()
@@ -333,11 +338,6 @@ async def serve(signals: socket.socket, listener: socket.socket, options) -> Non
         for writing in late:
             server.writing[writing].writer.transport.abort()
         await asyncio.gather(*late)
-
-
-def on_loop_error(loop: asyncio.AbstractEventLoop, context: dict) -> None:
-    """Log in one line what asyncio met outside our code: no descriptor left for accept(), say."""
-    logging.warning("%s: %s", context["message"], context.get("exception"))
 
 
 def main() -> None:
