@@ -27,7 +27,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again, and for a client to take its last words
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 
@@ -84,7 +84,7 @@ def burn_cpu(argument: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
         raise ValueError("usage: /work MS (1-1000)")
     end = time.thread_time() + int(argument) / 1000
-    while time.thread_time() < end and not stop_signals:
+    while time.thread_time() < end and not stop_signals:  # a stop cuts it short
         pass
     return f"* worked {argument} ms"
 
@@ -123,8 +123,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--max-clients", type=int, default=MAX_CLIENTS, help="more are refused")
     parser.add_argument("--verbose", action="store_true", help="log every message")
     options = parser.parse_args()
-    if not (0 <= options.idle_timeout < 1e7 > options.stall_timeout > 0 < options.max_clients):
-        parser.error("--max-clients takes 1 or more, timeouts take seconds from 0 to 1e7")
+    for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
+        if not lowest <= getattr(options, name) <= 1_000_000:  # false for nan, too
+            parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
     return options
 
@@ -133,12 +134,9 @@ def parse_options() -> argparse.Namespace:
 
 
 def set_timeout(connection: socket.socket, option: int, seconds: float) -> None:
-    """Set SO_RCVTIMEO or SO_SNDTIMEO: a struct timeval (socket(7)), on Windows milliseconds.
-
-    settimeout() would call poll() before each call, and let go of the GIL once more for it.
-    """
+    """Set SO_RCVTIMEO or SO_SNDTIMEO: cheaper than settimeout(), which is a poll() per call."""
     seconds = 0 if seconds == math.inf else max(seconds, 0.001)  # 0 is never
-    value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))  # struct timeval: socket(7)
     value = value if os.name == "posix" else int(seconds * 1000)
     connection.setsockopt(socket.SOL_SOCKET, option, value)
 
@@ -151,8 +149,7 @@ class Client:
         self.name = ""  # until the handshake is done
         self.rest, self.skipping = b"", False  # of its input: see split_lines()
         self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
-        self.deadline = deadline  # for its next line (L1)
-        self.hurried = False  # SO_RCVTIMEO is less than the idle timeout now
+        self.deadline, self.hurried = deadline, False  # hurried: SO_RCVTIMEO is what is left (L1)
 
 
 class Server:
@@ -197,8 +194,8 @@ class Server:
                 self.on_readable(client)
             if stop_signals:
                 self.send(client, "* server shutting down")
-            self.flush(client)
             self.leave(client)
+            self.flush(client)
             client.connection.shutdown(socket.SHUT_WR)
             end = time.monotonic() + PATIENCE  # to close on input unread would be a reset
             set_timeout(client.connection, socket.SO_RCVTIMEO, PATIENCE)
@@ -213,12 +210,13 @@ class Server:
     def on_readable(self, client: Client) -> None:
         """Wait for input, but no longer than the client may be idle, and answer it."""
         try:
-            data = client.connection.recv(READ_SIZE)
-        except BlockingIOError:  # SO_RCVTIMEO is over
+            lines = split_lines(client, data := client.connection.recv(READ_SIZE))
+            if data and not lines and time.monotonic() > client.deadline:
+                raise BlockingIOError("bytes, but no line")
+        except BlockingIOError:  # or SO_RCVTIMEO is over
             self.send(client, "! idle timeout")
             self.leave(client)
             return
-        lines = split_lines(client, data)
         for line in lines:
             if not client.leaving:
                 self.on_line(client, line)
@@ -280,15 +278,16 @@ def serve(signals: socket.socket, listener: socket.socket, options: argparse.Nam
     threading.stack_size(256 * 1024)  # enough for us; the usual 8 MiB times 8000 may be refused
     server = Server(listener, options)
     threading.Thread(target=server.accept_clients, daemon=True).start()
-    signals.recv(1)  # a signal interrupts the main thread only, so that one does nothing else
+    signals.recv(1)  # Python handles signals in the main thread: so that one only waits for them
     with contextlib.suppress(OSError):  # macOS: it is not connected
         listener.shutdown(socket.SHUT_RDWR)  # or accept() would take one more
     listener.close()
-    with server.registry:
-        for client in server.clients:
+    with server.registry:  # those who talk see the signal by themselves; who waits, does not
+        server.one_left.wait_for(lambda: not server.clients, 0.1)
+        for client in [each for each in server.clients if not (each.leaving or each.outbox)]:
             with contextlib.suppress(OSError):  # it has just left
                 client.connection.shutdown(socket.SHUT_RD)  # to its thread, the end of input
-        server.one_left.wait_for(lambda: not server.clients, PATIENCE)  # the rest are daemons
+        server.one_left.wait_for(lambda: not server.clients, 2 * PATIENCE)  # the rest: daemons
 
 
 def main() -> None:

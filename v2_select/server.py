@@ -26,7 +26,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again, and for a client to take its last words
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 
@@ -83,7 +83,7 @@ def burn_cpu(argument: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
         raise ValueError("usage: /work MS (1-1000)")
     end = time.thread_time() + int(argument) / 1000
-    while time.thread_time() < end and not stop_signals:
+    while time.thread_time() < end and not stop_signals:  # a stop cuts it short
         pass
     return f"* worked {argument} ms"
 
@@ -122,8 +122,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--max-clients", type=int, default=MAX_CLIENTS, help="more are refused")
     parser.add_argument("--verbose", action="store_true", help="log every message")
     options = parser.parse_args()
-    if not (0 <= options.idle_timeout < 1e7 > options.stall_timeout > 0 < options.max_clients):
-        parser.error("--max-clients takes 1 or more, timeouts take seconds from 0 to 1e7")
+    for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
+        if not lowest <= getattr(options, name) <= 1_000_000:  # false for nan, too
+            parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
     return options
 
@@ -137,9 +138,8 @@ class Client:
     def __init__(self, connection: socket.socket) -> None:
         self.connection, self.fd = connection, connection.fileno()
         self.name = ""  # until the handshake is done
-        self.rest, self.skipping = b"", False  # of its input: see split_lines()
-        self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
-        self.deadline = math.inf  # for its next line (L1) or, when held back, for reading (L3)
+        self.rest, self.skipping, self.outbox = b"", False, bytearray()  # see split_lines(), send()
+        self.deadline, self.leaving = math.inf, False  # for a line (L1) or, held back, reading (L3)
 
 
 class Server:
@@ -149,8 +149,8 @@ class Server:
         self.signals, self.listener, self.options = signals, listener, options
         self.clients: dict[int, Client] = {}  # every connection, by descriptor
         self.members: dict[str, Client] = {}  # those who are in, by casefolded name
-        self.readers = {listener.fileno(), signals.fileno()}
-        self.writers: set[int] = set()  # only those with output: any other is writable always
+        self.readers, self.writers = {listener.fileno(), signals.fileno()}, set()  # descriptors
+        listener.setblocking(False)  # who made select() report it may be gone at accept()
         self.now, self.next_deadline = time.monotonic(), math.inf  # no client's is earlier
 
     def turn(self) -> None:
@@ -200,8 +200,8 @@ class Server:
             if not client.leaving:
                 self.on_line(client, line)
         if not data:  # it has said all, yet may still listen: close when it has its answers (L5)
-            self.readers.discard(client.fd)
             self.leave(client)
+            self.readers.discard(client.fd)
 
     def on_line(self, client: Client, line: bytes) -> None:
         self.set_deadline(client, self.options.idle_timeout)
@@ -250,12 +250,11 @@ class Server:
             self.set_deadline(client, self.options.idle_timeout)
 
     def set_deadline(self, client: Client, seconds: float) -> None:
-        client.deadline = self.now + (seconds or math.inf)
+        client.deadline = time.monotonic() + (seconds or math.inf)
         self.next_deadline = min(self.next_deadline, client.deadline)
 
     def on_deadline(self) -> None:
-        if not stop_signals:
-            self.readers.add(self.listener.fileno())  # an accept that failed may now succeed
+        self.readers |= set() if stop_signals else {self.listener.fileno()}  # accept() may work now
         for client in [c for c in self.clients.values() if c.deadline <= self.now]:
             if client.leaving or len(client.outbox) > HIGH_WATER:
                 self.leave(client, at_once=True)
@@ -271,6 +270,7 @@ class Server:
             logging.info("%s left", client.name)
         client.name, client.leaving = "", True
         self.writers.add(client.fd)
+        self.readers.add(client.fd)  # to know when it has said all
         if at_once:
             client.outbox.clear()
             self.readers.discard(client.fd)

@@ -27,7 +27,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again, and for a client to take its last words
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 
@@ -84,7 +84,7 @@ def burn_cpu(argument: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
         raise ValueError("usage: /work MS (1-1000)")
     end = time.thread_time() + int(argument) / 1000
-    while time.thread_time() < end and not stop_signals:
+    while time.thread_time() < end and not stop_signals:  # a stop cuts it short
         pass
     return f"* worked {argument} ms"
 
@@ -123,8 +123,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--max-clients", type=int, default=MAX_CLIENTS, help="more are refused")
     parser.add_argument("--verbose", action="store_true", help="log every message")
     options = parser.parse_args()
-    if not (0 <= options.idle_timeout < 1e7 > options.stall_timeout > 0 < options.max_clients):
-        parser.error("--max-clients takes 1 or more, timeouts take seconds from 0 to 1e7")
+    for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
+        if not lowest <= getattr(options, name) <= 1_000_000:  # false for nan, too
+            parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
     return options
 
@@ -138,10 +139,9 @@ class Client:
     def __init__(self, connection: socket.socket) -> None:
         self.connection, self.fd = connection, connection.fileno()
         self.name = ""  # until the handshake is done
-        self.rest, self.skipping = b"", False  # of its input: see split_lines()
+        self.rest, self.skipping, self.outbox = b"", False, bytearray()  # in; out
         self.said = ""  # for the others, who get all of a read at once
-        self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
-        self.deadline = math.inf  # for its next line (L1)
+        self.deadline, self.leaving = math.inf, False  # for its next line (L1)
 
 
 class Server:
@@ -151,16 +151,17 @@ class Server:
         self.signals, self.listener, self.options = signals, listener, options
         self.clients: dict[int, Client] = {}  # every connection, by descriptor
         self.members: dict[str, Client] = {}  # those who are in, by casefolded name
-        self.readers = {listener.fileno(), signals.fileno()}
-        self.writers: set[int] = set()  # only those with output: any other is writable always
+        self.readers, self.writers = {listener.fileno(), signals.fileno()}, set()  # descriptors
+        listener.setblocking(False)  # who made select() report it may be gone at accept()
         self.congested: dict[Client, float] = {}  # outbox above HIGH_WATER, and until when it may
         self.held_since = 0.0  # while any client is congested, nobody is read
-        self.reads = 0
+        self.reads = 0  # how many readable descriptors have had their turn
         self.now, self.next_deadline = time.monotonic(), math.inf  # no client's is earlier
 
     def turn(self) -> None:
         """Wait until something can be done, do it, and send what it produced."""
-        wait = min(max(0, self.next_deadline - self.now), 3600)
+        longest = self.options.stall_timeout / 4 if self.congested else 3600  # or to try again
+        wait = min(max(0, self.next_deadline - self.now), longest)
         readers = self.readers & {self.signals.fileno()} if self.congested else self.readers
         readable, _, _ = select.select(readers, self.writers, (), wait)
         self.now = time.monotonic()
@@ -212,8 +213,8 @@ class Server:
         if client.said:
             self.broadcast(client)
         if not data:  # it has said all, yet may still listen: close when it has its answers (L5)
-            self.readers.discard(client.fd)
             self.leave(client)
+            self.readers.discard(client.fd)
 
     def on_line(self, client: Client, line: bytes) -> None:
         self.set_deadline(client, self.options.idle_timeout)
@@ -264,8 +265,8 @@ class Server:
         client.outbox += data
         self.writers.add(client.fd)
         if len(client.outbox) > HIGH_WATER and client not in self.congested:
-            self.held_since = self.held_since if self.congested else self.now
-            self.congested[client] = self.now + self.options.stall_timeout
+            self.held_since = self.held_since if self.congested else time.monotonic()
+            self.congested[client] = time.monotonic() + self.options.stall_timeout
             self.next_deadline = min(self.next_deadline, self.congested[client])
 
     def on_writable(self, client: Client) -> None:
@@ -281,18 +282,17 @@ class Server:
                 client.connection.close()
         if len(client.outbox) <= HIGH_WATER and self.congested.pop(client, None):
             held = 0.0 if self.congested else self.now - self.held_since
-            if held:  # the time in which nobody was read is nobody's idle time (L1)
+            if held > 0:  # the time in which nobody was read is nobody's idle time (L1)
                 for other in self.clients.values():
                     other.deadline += held
                 self.next_deadline = self.now
 
     def set_deadline(self, client: Client, seconds: float) -> None:
-        client.deadline = self.now + (seconds or math.inf)
+        client.deadline = time.monotonic() + (seconds or math.inf)
         self.next_deadline = min(self.next_deadline, client.deadline)
 
     def on_deadline(self) -> None:
-        if not stop_signals:
-            self.readers.add(self.listener.fileno())  # an accept that failed may now succeed
+        self.readers |= set() if stop_signals else {self.listener.fileno()}  # accept() may work now
         for client in [c for c, until in self.congested.items() if until <= self.now]:
             self.leave(client, at_once=True)
         idle = [] if self.congested else self.clients.values()
@@ -313,6 +313,7 @@ class Server:
             self.broadcast(client, f"* {client.name} left\n")
         client.name, client.leaving = "", True
         self.writers.add(client.fd)
+        self.readers.add(client.fd)  # to know when it has said all
         if at_once:
             client.outbox.clear()
             self.readers.discard(client.fd)

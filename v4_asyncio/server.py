@@ -17,7 +17,6 @@ import re
 import signal
 import socket
 import time
-from asyncio import StreamReader, StreamWriter
 
 VERSION, DEFAULT_PORT = "v4_asyncio", 8004
 MAX_CLIENTS = 50_000
@@ -26,7 +25,7 @@ COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
 READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 0.75  # seconds: until accept() is tried again (L2), and for last words at a stop (L4)
+PATIENCE = 0.75  # seconds: until accept() is tried again, and for a client to take its last words
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
 stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
 
@@ -83,7 +82,7 @@ def burn_cpu(argument: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
         raise ValueError("usage: /work MS (1-1000)")
     end = time.thread_time() + int(argument) / 1000
-    while time.thread_time() < end and not stop_signals:
+    while time.thread_time() < end and not stop_signals:  # a stop cuts it short
         pass
     return f"* worked {argument} ms"
 
@@ -122,8 +121,9 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--max-clients", type=int, default=MAX_CLIENTS, help="more are refused")
     parser.add_argument("--verbose", action="store_true", help="log every message")
     options = parser.parse_args()
-    if not (0 <= options.idle_timeout < 1e7 > options.stall_timeout > 0 < options.max_clients):
-        parser.error("--max-clients takes 1 or more, timeouts take seconds from 0 to 1e7")
+    for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
+        if not lowest <= getattr(options, name) <= 1_000_000:  # false for nan, too
+            parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
     return options
 
@@ -134,7 +134,7 @@ def parse_options() -> argparse.Namespace:
 class Client:
     """One connection: one coroutine reads from it, another writes to it."""
 
-    def __init__(self, writer: StreamWriter) -> None:
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.reading, self.writer = asyncio.current_task(), writer
         self.name = ""  # until the handshake is done
         self.rest, self.skipping = b"", False  # of its input: see split_lines()
@@ -156,15 +156,14 @@ class Server:
         self.held_since = 0.0  # while any client is congested, nobody is read
         self.relieved, self.turnstile = asyncio.Event(), asyncio.Lock()
 
-    async def on_connected(self, reader: StreamReader, writer: StreamWriter) -> None:
+    async def on_connected(self, reader, writer: asyncio.StreamWriter) -> None:
         """Serve one client from beginning to end."""
         if len(self.clients) >= self.options.max_clients:
             writer.write(b"! server full\n")
             writer.close()
             return
         writer.transport.set_write_buffer_limits(high=0)  # drain() is to mean: all is written
-        # By default recv() is to fill 256 KiB: memory that glibc maps and unmaps for each message.
-        writer.transport.max_size = READ_SIZE
+        writer.transport.max_size = READ_SIZE  # for its 256 KiB glibc maps memory at each recv()
         client = Client(writer)
         self.clients.add(client)
         writing = self.loop.create_task(self.write_outbox(client))
@@ -213,7 +212,7 @@ class Server:
             elif text:
                 logging.debug("%s: %s", client.name, text)
                 client.said += f"{client.name}: {text}\n"
-        except ValueError as refusal:
+        except (ValueError, RuntimeError) as refusal:  # RuntimeError: no thread left for the work
             self.send(client, f"! {refusal}")
 
     def on_private_message(self, client: Client, name: str = "", text: str = "") -> None:
@@ -240,13 +239,12 @@ class Server:
         if client.has_output:
             client.has_output.set_result(None)
             client.has_output = None
-        if len(client.outbox) > HIGH_WATER // 2 and client not in self.congested:
-            # The other half is for what the transport still has of the batch before.
+        unsent = len(client.outbox) + client.writer.transport.get_write_buffer_size()
+        if unsent > HIGH_WATER and client not in self.congested:
             if not self.congested:
                 self.held_since = self.loop.time()
                 self.relieved.clear()
-            timer = self.loop.call_later(self.options.stall_timeout, self.on_stalled, client)
-            self.congested[client] = timer
+            self.congested[client] = self.loop.call_soon(self.on_stalled, client, 4)
 
     async def write_outbox(self, client: Client) -> None:
         """Write what gathers for a client until it has left; nobody else waits for that."""
@@ -256,36 +254,41 @@ class Server:
                     client.has_output = self.loop.create_future()
                     await client.has_output
                 batch, client.outbox = client.outbox, bytearray()
-                if client in self.congested:
-                    self.on_relieved(client)
                 client.writer.write(batch)
-                if client.writer.transport.get_write_buffer_size():
-                    await client.writer.drain()
+                await client.writer.drain()
+                self.on_relieved(client)
             client.writer.write_eof()
             # It may not have said all. To close on unread input would be a reset (RFC 2525, 2.17).
             await asyncio.wait([client.reading], timeout=PATIENCE)
         except OSError:  # a reset, mostly (L6)
             self.leave(client)
-        if client in self.congested:
-            self.on_relieved(client)
+        self.on_relieved(client)
         client.timer.cancel()
         client.writer.close()
         await asyncio.wait([client.reading])
 
-    def on_stalled(self, client: Client) -> None:
-        if len(client.outbox) + client.writer.transport.get_write_buffer_size() > HIGH_WATER:
-            self.drop(client)
-        else:  # it does read, if slowly
+    def on_stalled(self, client: Client, tries: int) -> None:
+        transport = client.writer.transport
+        if transport.get_write_buffer_size() and hasattr(transport, "_write_ready"):
+            transport._write_ready()  # not public; but epoll tells of room by the megabyte only
+        unsent = transport.get_write_buffer_size()
+        if not unsent or unsent + len(client.outbox) <= HIGH_WATER:
             self.on_relieved(client)
+        elif tries:
+            wait = self.options.stall_timeout / 4
+            self.congested[client] = self.loop.call_later(wait, self.on_stalled, client, tries - 1)
+        else:
+            self.drop(client)
 
     def on_relieved(self, client: Client) -> None:
         """Its outbox is not too full any more; if it was the last such one, reading goes on."""
-        self.congested.pop(client).cancel()
-        if not self.congested:
-            self.relieved.set()
-            held = self.loop.time() - self.held_since
-            for other in self.clients:  # nobody was read: that is nobody's idle time (L1)
-                other.deadline += held
+        if timer := self.congested.pop(client, None):
+            timer.cancel()
+            if not self.congested:
+                self.relieved.set()
+                held = self.loop.time() - self.held_since
+                for other in self.clients:  # nobody was read: that is nobody's idle time (L1)
+                    other.deadline += held
 
     def on_timer(self, client: Client) -> None:
         """Its deadline has come, or it had when the timer was set and has been put off since."""
@@ -318,14 +321,11 @@ async def serve(signals: socket.socket, listener: socket.socket, options) -> Non
     """Serve until a signal asks to stop; then say so to all, and have PATIENCE with them."""
     server = Server(options)
     server.loop.set_exception_handler(  # of what asyncio meets: in accept(), no descriptor left
-        lambda _, context: logging.warning("%s: %s", context["message"], context.get("exception"))
+        lambda _, about: stop_signals or logging.warning("%(message)s %(exception)s", about)
     )
-    # After EMFILE asyncio goes on to call accept() as often as the backlog is long: so tell it
-    # 1, then the kernel what the backlog is to be.
+    # Out of descriptors, asyncio fails as often as the backlog is long: 1 for it, then for real.
     acceptor = await asyncio.start_server(server.on_connected, sock=listener, backlog=1)
     listener.listen(socket.SOMAXCONN)
-    if hasattr(socket, "TCP_NOTSENT_LOWAT"):  # or epoll would tell of room in megabytes only
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, HIGH_WATER // 2)
     signals.setblocking(False)
     await server.loop.sock_recv(signals, 1)
     acceptor.close()
