@@ -1,0 +1,32 @@
+"""For tests of commands that start servers: did they leave a process behind?"""
+
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+MARK = "CHAT_STUDY_TEST_RUN"
+
+
+class Marked:
+    """An environment that marks a command and, as it is inherited, all that the command starts."""
+
+    def __init__(self) -> None:
+        self.value = uuid.uuid4().hex
+        self.environment = {**os.environ, MARK: self.value, "PYTHONUNBUFFERED": "1"}
+        self.environment.pop("NO_COLOR", None)
+
+    def left_behind(self) -> list[str]:
+        """The command lines of marked processes that are alive."""
+        if not Path("/proc/self/environ").exists():
+            pytest.skip("finding processes by their environment needs /proc")
+        wanted = f"{MARK}={self.value}".encode()
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:  # it ended while we looked, or is somebody else's
+                continue
+        return found

@@ -1,0 +1,194 @@
+"""Commands, C1 to C7: what a line that starts with `/` does."""
+
+import pytest
+from harness import PM_USAGE, WORK_USAGE
+
+COMMANDS = {"echo": ["/help", "/list", "/ping", "/quit", "/work"]}
+COMMANDS["chat"] = [*COMMANDS["echo"], "/pm"]
+
+
+def test_help(server, join):
+    """C1: one line that names every command of the profile."""
+    (line,) = join(server, "alice").ask("/help")
+    assert line.startswith("* commands: ")
+    assert [command for command in COMMANDS[server.profile] if command not in line] == []
+    assert ("/pm" in line) == (server.profile == "chat")
+
+
+def test_list(server, join):
+    """C2: how many are in and who, sorted without regard to case."""
+    assert join(server, "carol").ask("/list") == ["* 1 online: carol"]
+    *_, zoe = join(server, "Bob", "alice", "_x", "Zoë")
+    assert zoe.ask("/list") == ["* 5 online: _x, alice, Bob, carol, Zoë"]
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("/ping", "* pong"),
+        ("/ping x", "* pong x"),
+        ("/ping two words", "* pong two words"),
+        ("/ping ünï 🎉", "* pong ünï 🎉"),
+        ("/ping /quit", "* pong /quit"),
+        ("  /ping x  ", "* pong x"),
+    ],
+)
+def test_ping(conversation, line, answer):
+    """C3: the answer carries the text, and nobody else hears of it."""
+    conversation.alice.send_line(line)
+    assert conversation.outcome() == ([answer], [])
+
+
+def test_quit(server, join):
+    """C4: a farewell, then the server closes; what came after `/quit` is not processed."""
+    alice, bob = join(server, "alice", "bob")
+    alice.send_bytes(b"/ping 1\n/quit\n/ping 2\nhello\n")
+    assert alice.read_to_end() == ["* pong 1", "* bye alice"]
+    if server.profile == "chat":
+        assert bob.read_line() == "* alice left"
+    assert bob.ping() == []
+
+
+def test_quit_says_the_name_as_it_was_given(server, join):
+    """C4, H3: the name keeps its case."""
+    zoe = join(server, "Zoë")
+    zoe.send_line("/quit")
+    assert zoe.read_to_end() == ["* bye Zoë"]
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        ("/foo", "/foo"),
+        ("/foo bar baz", "/foo"),
+        ("/", "/"),
+        ("//", "//"),
+        ("/pingx", "/pingx"),
+        ("/quit!", "/quit!"),
+        ("/ünknown", "/ünknown"),
+    ],
+)
+def test_unknown_commands(conversation, line, named):
+    """C5: the answer names the command without its arguments; nobody else hears of it."""
+    conversation.alice.send_line(line)
+    assert conversation.outcome() == ([f"! unknown command: {named} (try /help)"], [])
+
+
+@pytest.mark.parametrize("milliseconds", ["1", "20"])
+def test_work(conversation, milliseconds):
+    """C6: the answer comes when the work is done, and before that of the next line."""
+    conversation.alice.send_bytes(f"/work {milliseconds}\n/ping after\n".encode())
+    assert conversation.outcome() == ([f"* worked {milliseconds} ms", "* pong after"], [])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["", " 0", " 1001", " -1", " +5", " 1.5", " abc", " 1_0", " \u0661\u0662", " 1 2", " 9" * 30],
+)
+def test_work_usage(conversation, arguments):
+    """C6: anything but 1 to 1000 in plain digits gets the usage."""
+    conversation.alice.send_line(f"/work{arguments}")
+    assert conversation.outcome() == ([WORK_USAGE], [])
+
+
+def test_work_burns_cpu(server, join, inspect):
+    """C6: it keeps the CPU busy; a handler that slept would not compare anything."""
+    alice = join(server, "alice")
+    process = inspect(server)
+    before = process.cpu_seconds()
+    assert alice.ask("/work 200") == ["* worked 200 ms"]
+    assert process.cpu_seconds() - before > 0.05  # of 0.2: the machine may be busy elsewhere
+
+
+@pytest.mark.versions("v1_threads", "v4_asyncio")
+def test_work_leaves_the_others_alone(server, join):
+    """C6, D4: with threads the others are served, and hear the worker, while it goes on."""
+    worker, other = join(server, "worker", "other")
+    worker.send_bytes(b"here I go\n/work 1000\n")
+    heard = [line for _ in range(5) for line in other.ping()]
+    assert not worker.wait_for_data(0), "the work was over before another client was served"
+    told = worker.ping()
+    assert told[-1] == "* worked 1000 ms"
+    said = ["worker: here I go"]
+    assert (heard, told[:-1]) == ((said, []) if server.profile == "chat" else ([], said))
+
+
+@pytest.mark.versions("v2_select", "v3_broadcast")
+def test_work_makes_the_others_wait(server, join):
+    """C6: in a loop with one thread everybody stands still until the work is done."""
+    worker, other = join(server, "worker", "other")
+    worker.send_line("/work 400")
+    # The first ping may be answered in the turn that begins the work. The second was sent after
+    # that turn had seen the work, and so its answer has to come after the worker's.
+    other.ping()
+    other.ping()
+    assert worker.wait_for_data(0.2), "another client was served while the work went on"
+    assert worker.ping() == ["* worked 400 ms"]
+
+
+@pytest.mark.profile("chat")
+def test_private_message(server, join):
+    """C7: the recipient alone gets it; the sender gets nothing."""
+    alice, bob, carol = join(server, "alice", "bob", "carol")
+    assert alice.ask("/pm bob it's a secret") == []
+    assert bob.ping() == ["@alice: it's a secret"]
+    assert carol.ping() == []
+
+
+@pytest.mark.profile("chat")
+@pytest.mark.parametrize(("name", "typed"), [("Bob", "bOB"), ("straße", "STRASSE"), ("Zoë", "zoË")])
+def test_private_message_without_regard_to_case(server, join, name, typed):
+    """C7: the name is matched without regard to case."""
+    alice, recipient = join(server, "alice", name)
+    assert alice.ask(f"/pm {typed} hi") == []
+    assert recipient.ping() == ["@alice: hi"]
+
+
+@pytest.mark.profile("chat")
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("/pm", PM_USAGE),
+        ("/pm bob", PM_USAGE),
+        ("/pm bob  ", PM_USAGE),
+        ("/pm nobody", PM_USAGE),
+        ("/pm nobody hi", "! no such user: nobody"),
+        ("/pm Nobody two words", "! no such user: Nobody"),
+    ],
+)
+def test_private_message_errors(conversation, line, answer):
+    """C7: one of two errors, and nobody else hears of it."""
+    conversation.alice.send_line(line)
+    assert conversation.outcome() == ([answer], [])
+
+
+@pytest.mark.profile("chat")
+def test_no_private_message_into_the_handshake(server, connect, join):
+    """C7, H3: only those who are in can be written to, and no longer than they are."""
+    outsider = connect(server)
+    outsider.read_line()
+    outsider.send_line("not a name")
+    outsider.read_line()
+    alice, bob = join(server, "alice", "bob")
+    assert alice.ask("/pm not hi") == ["! no such user: not"]
+    bob.send_line("/quit")
+    assert alice.read_line() == "* bob left"
+    assert alice.ask("/pm bob hi") == ["! no such user: bob"]
+    outsider.send_line("outsider")
+    assert outsider.read_line() == "* hello outsider"
+
+
+@pytest.mark.profile("echo")
+def test_no_private_messages_in_the_echo_profile(conversation):
+    """C7, C5: there `/pm` is as unknown as any other."""
+    conversation.alice.send_line("/pm bob hi")
+    assert conversation.outcome() == (["! unknown command: /pm (try /help)"], [])
+
+
+def test_commands_are_no_messages(conversation):
+    """C1, C2, C3, C5, D1, D2: nothing that starts with `/` is delivered to anybody."""
+    for line in ("/help", "/list", "/ping x", "/unknown", "/work 0"):
+        conversation.alice.send_line(line)
+    told, delivered = conversation.outcome()
+    assert len(told) == 5
+    assert delivered == []

@@ -1,0 +1,105 @@
+"""`python3 -m benchmarks demo`: four columns, the same on every run, and nothing left behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from processes import Marked
+
+from benchmarks import demo
+from benchmarks.launcher import REPOSITORY, VERSIONS
+
+COMMAND = [sys.executable, "-m", "benchmarks", "demo"]
+
+
+def run_demo(marked: Marked, folder: Path = REPOSITORY, **variables: str) -> tuple[int, str, str]:
+    environment = {**marked.environment, "COLUMNS": "110", "PYTHONUTF8": "1", **variables}
+    done = subprocess.run(
+        COMMAND, cwd=folder, env=environment, capture_output=True, timeout=30, encoding="utf-8"
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_four_columns_that_are_the_same_on_every_run() -> None:
+    marked = Marked()
+    status, first, errors = run_demo(marked)
+    assert (status, errors) == (0, "")
+    assert marked.left_behind() == []
+    assert first.splitlines()[0].split() == " │ ".join(VERSIONS).split()
+    assert max(map(len, first.splitlines())) <= 110
+    assert "\x1b" not in first
+    assert run_demo(marked)[1] == first
+
+
+def test_what_differs_is_said_and_seen() -> None:
+    output = run_demo(Marked())[1]
+    lines = output.splitlines()
+    (heading,) = [n for n, line in enumerate(lines) if 'alice sends "hello everyone"' in line]
+    assert lines[heading].endswith("differs")
+    echoing, _, chatting, _ = lines[heading + 1].split(" │ ")
+    assert echoing.startswith("alice ◂ alice: hello")
+    assert chatting.startswith("bob   ◂ alice: hello")
+    (listed,) = [line for line in lines if 'sends "/list"' in line]
+    assert listed.endswith("same for all")
+    assert "Steps 4, 5, 10 - v1_threads and v2_select: only who acts receives" in output
+
+
+def test_the_table_keeps_to_its_least_and_greatest_width() -> None:
+    marked = Marked()
+    narrow = run_demo(marked, COLUMNS="40")[1].splitlines()
+    wide = run_demo(marked, COLUMNS="400")[1].splitlines()
+    assert demo.MIN_WIDTH - 4 < max(map(len, narrow)) <= demo.MIN_WIDTH
+    assert demo.MAX_WIDTH - 4 < max(map(len, wide)) <= demo.MAX_WIDTH
+
+
+def test_a_terminal_without_unicode_gets_ascii() -> None:
+    status, output, _ = run_demo(Marked(), PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert status == 0
+    assert output.isascii()
+    assert "alice < * hello alice" in output
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    marked = Marked()
+    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
+    for version in VERSIONS[:2]:
+        shutil.copytree(REPOSITORY / version, tmp_path / version)
+    status, output, errors = run_demo(marked, tmp_path)
+    assert (status, output) == (1, "")
+    assert errors.startswith("benchmarks: v3_broadcast ended with status 2 before it was listening")
+    assert len(errors.splitlines()) == 1
+    assert marked.left_behind() == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a child")
+def test_ctrl_c_leaves_no_process_and_no_traceback(tmp_path: Path) -> None:
+    marked = Marked()
+    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
+    ready = tmp_path / "ready"
+    for version in VERSIONS:
+        (tmp_path / version).mkdir()
+        # A server that lets us know when it runs, and that never answers.
+        (tmp_path / version / "server.py").write_text(
+            "import socket, time\n"
+            "listener = socket.create_server(('127.0.0.1', 0))\n"
+            "port = listener.getsockname()[1]\n"
+            f"print(f'{version} listening on 127.0.0.1:{{port}}', flush=True)\n"
+            f"client = listener.accept(); open({str(ready)!r}, 'w').close()\n"
+            "time.sleep(60)\n"
+        )
+    with subprocess.Popen(
+        COMMAND, cwd=tmp_path, env=marked.environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 20
+        while not ready.exists():  # then it is connected, and waits for the greeting
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=10) == 130
+        assert process.stderr.read() == "benchmarks: interrupted\n"
+    assert marked.left_behind() == []

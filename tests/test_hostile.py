@@ -1,0 +1,176 @@
+"""Hostile and unlucky clients: none of them may cost anybody else anything (L3, L6)."""
+
+import pytest
+from harness import NOT_UTF8, TOO_LONG, wait_until_left
+
+
+def test_endless_line(launch_server, join, inspect):
+    """F2: 16 MB without LF get one error and take no memory; after LF the connection goes on."""
+    server = launch_server()
+    alice, bob = join(server, "alice", "bob")
+    process = inspect(server)
+    before = process.peak_memory()
+    for _ in range(16):
+        alice.send_bytes(b"x" * (1 << 20))
+    bob.ping()
+    alice.send_bytes(b"\n")
+    assert alice.ping() == [TOO_LONG]
+    assert bob.ping() == []
+    assert process.peak_memory() - before < 4 << 20
+
+
+def test_endless_name(server, connect, join):
+    """F2, H2: the handshake is no way around the limit."""
+    bob = join(server, "bob")
+    stranger = connect(server)
+    stranger.read_line()
+    for _ in range(4):
+        stranger.send_bytes(b"x" * (1 << 20))
+    stranger.send_bytes(b"\nalice\n")
+    assert stranger.read_line() == TOO_LONG
+    assert stranger.read_line() == "* hello alice"
+    bob.ping()
+
+
+def test_telnet_negotiation(server, connect):
+    """F4: what a telnet client says first is no UTF-8; the person at it tries again (RFC 854)."""
+    will_and_do = bytes([255, 251, 31, 255, 253, 3])
+    person = connect(server)
+    person.read_line()
+    person.send_bytes(will_and_do + b"alice\r\n" + b"alice\r\n")
+    assert person.read_line() == NOT_UTF8
+    assert person.read_line() == "* hello alice"
+    interrupt = bytes([255, 244, 255, 253, 6])  # Ctrl-C: IAC IP IAC DO TIMING-MARK
+    assert person.ask("") == []
+    person.send_bytes(interrupt + b"\r\n")
+    assert person.ping() == [NOT_UTF8]
+
+
+def test_telnet_urgent_data(server, join):
+    """L6: an urgent byte (telnet's Synch) is no line and no reason to end or to spin."""
+    alice = join(server, "alice")
+    alice.send_bytes(b"/ping be")
+    alice.socket.send(b"\xf2", 0x1)  # MSG_OOB, the same number everywhere
+    alice.send_bytes(b"fore\n")
+    alice.ping()
+    assert alice.ask("/list") == ["* 1 online: alice"]
+
+
+def test_binary_noise(conversation):
+    """F4, F5: every byte there is, in every position of a short line, and never a text."""
+    for value in range(256):
+        if value == 0x0A:
+            continue
+        conversation.alice.send_bytes(bytes([0, value, 0]) + b"\n" + bytes([value, 0]) + b"\n")
+    told, delivered = conversation.outcome()
+    assert len(told) == 2 * 255
+    assert delivered == []
+
+
+@pytest.mark.parametrize("data", [b"", b"al", b"alice\n", b"alice\nhel", b"alice\nhello\n"])
+def test_resets(server, connect, join, data):
+    """L6: fifty resets at each stage of a connection end these connections only."""
+    bob = join(server, "bob")
+    for number in range(50):
+        client = connect(server)
+        client.send_bytes(data.replace(b"alice", b"alice-%d" % number))
+        client.reset()
+    for number in range(50):
+        wait_until_left(bob, f"alice-{number}")
+    assert bob.ask("/list")[-1] == "* 1 online: bob"
+
+
+def test_resets_with_answers_on_their_way(server, connect, join):
+    """L6: the server finds out while it writes, not while it reads."""
+    bob = join(server, "bob")
+    for number in range(20):
+        client = connect(server)
+        client.join(f"alice-{number}")
+        client.send_bytes(b"/help\n" * 2000)
+        client.reset()
+    for number in range(20):
+        wait_until_left(bob, f"alice-{number}")
+
+
+def test_reset_while_work_is_running(server, join):
+    """L6, C6: the worker's client is gone before there is an answer; nobody else is the worse."""
+    alice, bob = join(server, "alice", "bob")
+    alice.send_line("/work 50")
+    alice.reset()
+    wait_until_left(bob, "alice")
+    assert bob.ping() == []
+
+
+@pytest.mark.profile("chat")
+def test_reset_while_a_broadcast_goes_out(server, connect, join):
+    """L6, D2: those who stay get every line, though others vanish all the time."""
+    alice, bob = join(server, "alice", "bob")
+    expected = []
+    for turn in range(30):
+        passer_by = connect(server)
+        passer_by.join(f"passer-{turn}")
+        alice.send_bytes(b"".join(b"%d\n" % (turn * 20 + step) for step in range(20)))
+        expected += [f"alice: {turn * 20 + step}" for step in range(20)]
+        passer_by.reset()
+    alice.ping()
+    assert [line for line in bob.ping() if not line.startswith("*")] == expected
+
+
+def test_two_hundred_that_never_speak(server, crowd, join):
+    """L6, H1: they are greeted and cost the others nothing, neither while there nor afterwards."""
+    alice = join(server, "alice")
+    silent = crowd(server).connect(f"silent-{number}" for number in range(200))
+    bob = join(server, "bob")
+    bob.ping()
+    assert alice.ask("/list")[-1] == "* 2 online: alice, bob"
+    for member in silent:
+        member.socket.close()
+    assert bob.ask("/list") == ["* 2 online: alice, bob"]
+
+
+@pytest.mark.profile("chat")
+def test_fifty_flooders_and_fifty_readers(server, crowd):
+    """D2, D4, L3: every line reaches everyone, once, and in one order for all."""
+    lines_each = 100
+    room = crowd(server)
+    flooders = room.join(f"flooder-{number:02d}" for number in range(50))
+    readers = room.join(f"reader-{number:02d}" for number in range(50))
+    for flooder in flooders:
+        flooder.outgoing += b"".join(b"%d\n" % number for number in range(lines_each))
+    room.barrier(flooders)
+    room.barrier(room.members)
+
+    order = readers[0].lines()[:-1]  # the last one is the pong
+    assert len(order) == 50 * lines_each
+    for reader in readers:
+        assert reader.lines()[:-1] == order, reader.name
+    for flooder in flooders:
+        own = f"{flooder.name}: "
+        assert [line.removeprefix(own) for line in order if line.startswith(own)] == [
+            str(number) for number in range(lines_each)
+        ]
+        heard = [line for line in flooder.lines() if not line.startswith("* pong ")]
+        assert heard == [line for line in order if not line.startswith(own)]
+
+
+@pytest.mark.profile("echo")
+def test_fifty_flooders(server, crowd):
+    """D1, L3: every line comes back to its sender alone, once and in order."""
+    room = crowd(server)
+    flooders = room.join(f"flooder-{number:02d}" for number in range(50))
+    for flooder in flooders:
+        flooder.outgoing += b"".join(b"%d\n" % number for number in range(400))
+    room.barrier(flooders)
+    for flooder in flooders:
+        assert flooder.lines()[:-1] == [f"{flooder.name}: {number}" for number in range(400)]
+
+
+def test_a_flood_of_commands(server, crowd):
+    """F5, C5: ten clients send what nobody understands, as fast as they can; all is answered."""
+    room = crowd(server)
+    members = room.join(f"client-{number}" for number in range(10))
+    for member in members:
+        member.outgoing += b"/no such command\n" * 1000
+    room.barrier(members)
+    for member in members:
+        assert member.lines()[:-1] == ["! unknown command: /no (try /help)"] * 1000
