@@ -1,0 +1,1 @@
+"""The study's launcher, its demo and its benchmarks: `python3 -m benchmarks --help`."""

@@ -1,0 +1,270 @@
+"""Start a chat server as a subprocess, learn its address, and stop it for certain.
+
+The demo, the benchmarks and the test suite all start servers this way. Any program can be
+started, not only the four versions: the launch contract is one line on standard output,
+`NAME listening on HOST:PORT` (an IPv6 host stands in brackets).
+"""
+
+import atexit
+import contextlib
+import os
+import queue
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROFILES = {"v1_threads": "echo", "v2_select": "echo", "v3_broadcast": "chat", "v4_asyncio": "chat"}
+VERSIONS = tuple(PROFILES)
+
+ANNOUNCEMENT = re.compile(
+    r"\S+ listening on (?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\s]+)):(?P<port>\d+)\s*"
+)
+SILENCE_SECONDS = 2.0  # how long somebody else's command may print nothing before we try its port
+STOP_SECONDS = 5.0  # how long a server may take to obey SIGTERM
+
+
+_alive: set[subprocess.Popen] = set()  # what was started and not yet ended
+
+
+class LaunchError(Exception):
+    """A server could not be started: one line that names it and says what happened."""
+
+
+@dataclass
+class RunningServer:
+    """A server that accepts connections. Leaving it as a context manager stops it."""
+
+    name: str
+    profile: str  # "echo" or "chat"
+    host: str
+    port: int
+    process: subprocess.Popen | None = None  # None: it runs elsewhere, we only know its address
+    log_path: Path | None = None  # its standard error, a file: an unread pipe could block it
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """(host, port), as `socket.create_connection` wants it."""
+        return (self.host, self.port)
+
+    def stop(self) -> int | None:
+        """Ask the server to stop, insist after 5 s, and return its exit status (None: not ours).
+
+        A negative status is the number of the signal that ended it. The log file stays until the
+        `with` block or this process ends, so that a test may read it after the stop.
+        """
+        if self.process is None:
+            return None
+        return end_process(self.process)
+
+    def __enter__(self) -> "RunningServer":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+        if self.process is not None and self.log_path is not None:
+            self.log_path.unlink(missing_ok=True)
+
+
+def server_command(version: str, *options: str, python: str = sys.executable) -> list[str]:
+    """The command that runs one of the four versions on a free port."""
+    return [python, str(REPOSITORY / version / "server.py"), "--port", "0", *options]
+
+
+def launch(
+    name: str,
+    command: Sequence[str] | str,
+    *,
+    profile: str,
+    startup_seconds: float = 10.0,
+    **popen_options,
+) -> RunningServer:
+    """Start a server and wait until it listens.
+
+    A list is run as it is. A string is somebody's command line: its `{port}` is replaced by a
+    free port, and if the program does not announce its address the way our servers do (another
+    language, another habit), that port on 127.0.0.1 is used as soon as it accepts. Further
+    options go to `subprocess.Popen`. Raises LaunchError.
+    """
+    promised_port = None
+    if isinstance(command, str):
+        if "{port}" not in command:
+            raise LaunchError(f"{name}: the command needs a {{port}} to be told: {command}")
+        promised_port = _free_port()
+        command = shlex.split(command.replace("{port}", str(promised_port)), posix=os.name != "nt")
+    log_path = _new_log(name)
+    try:
+        with log_path.open("wb") as log:
+            process = start_process(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                **popen_options,
+            )
+    except OSError as error:
+        raise LaunchError(f"{name}: cannot run {command[0]}: {error.strerror}") from None
+    try:
+        first_line = _drain(process)
+        host, port = _wait_until_listening(
+            name, process, first_line, promised_port, startup_seconds, log_path
+        )
+    except BaseException:  # a failed start and Ctrl-C alike must leave no process behind
+        end_process(process)
+        raise
+    return RunningServer(name, profile, host, port, process, log_path)
+
+
+def _wait_until_listening(
+    name: str,
+    process: subprocess.Popen,
+    first_line: "queue.Queue[str]",
+    promised_port: int | None,
+    startup_seconds: float,
+    log_path: Path,
+) -> tuple[str, int]:
+    deadline = time.monotonic() + startup_seconds
+    patience = startup_seconds if promised_port is None else min(SILENCE_SECONDS, startup_seconds)
+    try:
+        line = first_line.get(timeout=patience)
+    except queue.Empty:
+        line = None
+    if line and (match := ANNOUNCEMENT.fullmatch(line)):
+        return match["v6"] or match["host"], int(match["port"])
+    # Connecting just to see would be one phantom client for a server that counts them, so it is
+    # done only for a command that did not announce itself.
+    while promised_port is not None and process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", promised_port), timeout=1).close()
+            return "127.0.0.1", promised_port
+        except OSError:  # not yet listening: that is what the loop waits for
+            time.sleep(0.02)
+    if line == "":  # end of its output: it is going, and its log is complete once it has gone
+        with contextlib.suppress(subprocess.TimeoutExpired):  # still alive: the message says so
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+    if process.poll() is not None:
+        what = f"ended with status {process.returncode} before it was listening"
+    elif line:
+        what = f"said {line.strip()!r} where 'NAME listening on HOST:PORT' was expected"
+    else:
+        what = f"was not listening after {startup_seconds:g} s"
+    raise LaunchError(f"{name} {what}{_last_words(log_path)}")
+
+
+def _drain(process: subprocess.Popen) -> "queue.Queue[str]":
+    """Read the server's output for as long as it lives; its first line goes into the queue.
+
+    An empty string there means that the output ended without a line.
+    """
+    first_line: queue.Queue[str] = queue.Queue()
+
+    def read_to_end() -> None:
+        with process.stdout as output:
+            first_line.put(output.readline(4096).decode(errors="replace"))
+            while output.read1(65536):
+                pass
+
+    threading.Thread(target=read_to_end, name="server-output", daemon=True).start()
+    return first_line
+
+
+def start_process(command: Sequence[str], **popen_options) -> subprocess.Popen:
+    """Popen for a process that is certain to be ended: by `end_process`, or when we end.
+
+    It gets a session of its own: Ctrl-C at the terminal reaches us alone, and we end it in order.
+    """
+    if os.name == "nt":
+        popen_options.setdefault("creationflags", subprocess.CREATE_NEW_PROCESS_GROUP)
+    else:
+        popen_options.setdefault("start_new_session", True)
+    with _interrupts_held():  # between its start and our knowing its pid it could escape us
+        process = subprocess.Popen(command, **popen_options)
+        _alive.add(process)
+    return process
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Act on Ctrl-C and SIGTERM at the end of the block.
+
+    Their handlers are exchanged for that, not their mask: a child would inherit the mask.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are not for us then
+        yield
+        return
+    arrived: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: arrived.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    for number in arrived:
+        signal.raise_signal(number)
+
+
+@atexit.register
+def _end_leftovers() -> None:
+    """Ctrl-C may come between any two steps, such as a start and the `with` that would end it."""
+    for process in list(_alive):
+        end_process(process)
+
+
+def end_process(process: subprocess.Popen) -> int:
+    """End a process and whatever it started: SIGTERM, wait, SIGKILL as the last resort.
+
+    Returns its exit status.
+    """
+    try:
+        process.terminate()
+        try:
+            process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    except BaseException:  # a second Ctrl-C while we wait: no more patience, but no orphan either
+        process.kill()
+        raise
+    finally:
+        if hasattr(os, "killpg"):
+            # `sh -c` or `go run` would leave the real server behind. The group bears the pid of
+            # the process we started as a session of its own. Nobody left in it: nothing to end.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+    _alive.discard(process)
+    return process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@cache
+def _log_directory() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory(prefix="chat-server-logs-")  # removed at exit
+
+
+def _new_log(name: str) -> Path:
+    readable = re.sub(r"[^\w.-]+", "_", name)
+    descriptor, path = tempfile.mkstemp(f"-{readable}.log", dir=_log_directory().name)
+    os.close(descriptor)
+    return Path(path)
+
+
+def _last_words(log_path: Path) -> str:
+    lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return f": {lines[-1].strip()}" if lines else ""
