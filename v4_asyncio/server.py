@@ -153,8 +153,8 @@ class Server:
         self.writing: dict[asyncio.Task, Client] = {}  # write_outbox() of every connection
         self.members: dict[str, Client] = {}  # those who are in, by casefolded name
         self.congested: dict[Client, asyncio.TimerHandle] = {}  # outbox too full; until when it may
-        self.held_since = 0.0  # while any client is congested, nobody is read
-        self.relieved, self.turnstile = asyncio.Event(), asyncio.Lock()
+        # While any client is congested nobody is read, but waits in line to be read again.
+        self.held_since, self.relieved, self.turnstile = 0.0, asyncio.Event(), asyncio.Lock()
 
     async def on_connected(self, reader, writer: asyncio.StreamWriter) -> None:
         """Serve one client from beginning to end."""
@@ -256,7 +256,8 @@ class Server:
                 batch, client.outbox = client.outbox, bytearray()
                 client.writer.write(batch)
                 await client.writer.drain()
-                self.on_relieved(client)
+                if not client.outbox:
+                    self.on_relieved(client)
             client.writer.write_eof()
             # It may not have said all. To close on unread input would be a reset (RFC 2525, 2.17).
             await asyncio.wait([client.reading], timeout=PATIENCE)
@@ -271,8 +272,7 @@ class Server:
         transport = client.writer.transport
         if transport.get_write_buffer_size() and hasattr(transport, "_write_ready"):
             transport._write_ready()  # not public; but epoll tells of room by the megabyte only
-        unsent = transport.get_write_buffer_size()
-        if not unsent or unsent + len(client.outbox) <= HIGH_WATER:
+        if transport.get_write_buffer_size() + len(client.outbox) <= HIGH_WATER // 2:  # as in v3
             self.on_relieved(client)
         elif tries:
             wait = self.options.stall_timeout / 4
