@@ -77,7 +77,7 @@ def test_port_of_a_server_that_has_just_stopped(launch_server, connect, join):
     server.process.terminate()
     alice.read_to_end()
     alice.close()
-    server.stop()
+    server.process.wait(timeout=10)
     again = launch_server("--port", str(server.port))
     assert again.port == server.port
     assert join(again, "alice").ping() == []

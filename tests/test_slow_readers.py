@@ -132,10 +132,10 @@ def test_half_close_with_output_waiting(launch_server, crowd):
     """L5, L3: the end of input comes while the server cannot send; nothing is cut off.
 
     How many answers the kernel takes off its hands is not known. So there are several clients,
-    some 100 kB apart: for one of them the server itself still holds the last answers.
+    200 kB apart, less than HIGH_WATER: for one of them the server still holds the last answers.
     """
     room = crowd(launch_server("--stall-timeout", "60"))
-    numbers = range(2400, 4500, 120)  # of questions, and of kB
+    numbers = range(2400, 5400, 200)  # of questions, and of kB
     members = room.join(f"asker-{number}" for number in numbers)
     questions = [f"/ping {line}" for line in numbered_lines()]
     for member, number in zip(members, numbers, strict=True):

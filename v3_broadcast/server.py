@@ -93,9 +93,9 @@ def catch_stop_signals() -> socket.socket:
     """Return a socket that SIGINT or SIGTERM makes readable: a flag alone would wake nobody."""
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    signal.set_wakeup_fd(sender.detach())  # the self-pipe trick: a signal writes a byte there
+    signal.set_wakeup_fd(sender.detach())  # the self-pipe trick: each signal writes a byte to it
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: stop_signals.append(number))
+        signal.signal(number, lambda number, _, keep=receiver: stop_signals.append(number))
     return receiver
 
 
