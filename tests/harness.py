@@ -258,13 +258,11 @@ class Crowd:
             member.incoming.clear()
         return newcomers
 
-    def leave(self, member: Member, *, by_reset: bool) -> None:
-        """Close a member's connection, with a reset or in order, and forget the member."""
+    def reset(self, member: Member) -> None:
+        """End a member's connection with a reset, and forget the member."""
         self.members.remove(member)
         self._watch(member, 0)
-        if by_reset:
-            reset(member.socket)
-        self._close(member)
+        reset(member.socket)
 
     def barrier(self, members: Iterable[Member], seconds: float = 30.0) -> None:
         """Let each of the members send a `/ping`, and read until each has got its pong."""

@@ -117,13 +117,13 @@ def test_work_leaves_the_others_alone(server, join):
 def test_work_makes_the_others_wait(server, join):
     """C6: in a loop with one thread everybody stands still until the work is done."""
     worker, other = join(server, "worker", "other")
-    worker.send_line("/work 400")
+    worker.send_line("/work 300")
     # The first ping may be answered in the turn that begins the work. The second was sent after
     # that turn had seen the work, and so its answer has to come after the worker's.
     other.ping()
     other.ping()
-    assert worker.wait_for_data(0.2), "another client was served while the work went on"
-    assert worker.ping() == ["* worked 400 ms"]
+    assert worker.wait_for_data(0.1), "another client was served while the work went on"
+    assert worker.ping() == ["* worked 300 ms"]
 
 
 @pytest.mark.profile("chat")

@@ -149,24 +149,6 @@ def test_left_once_after_an_idle_timeout(launch_server, join):
 
 
 @pytest.mark.profile("chat")
-def test_left_once_after_being_dropped(launch_server, join, crowd):
-    """D3, L3: a client that is dropped because it does not read leaves as any other does."""
-    server = launch_server("--stall-timeout", "0.4")
-    room = crowd(server)
-    alice, bob, stuck = room.join(["alice", "bob", "stuck"])
-    stuck.reading = False
-    alice.outgoing += (b"x" * 1000 + b"\n") * 8000  # more than any kernel buffers on the way
-    room.barrier([alice])
-    join(server, "stuck").ping()
-    room.barrier([alice, bob])
-    for witness in (alice, bob):
-        notices = [line for line in witness.lines() if " stuck " in line]
-        assert notices == ["* stuck left", "* stuck joined"]
-    stuck.reading = True
-    room.pump(lambda: stuck.closed, "the connection of the dropped client to end")
-
-
-@pytest.mark.profile("chat")
 def test_a_pong_means_queued_for_everyone(server, join):
     """D4: once the sender has its pong, each recipient gets her lines before a pong of its own."""
     alice, *others = join(server, "alice", "bob", "carol", "dave")

@@ -127,9 +127,10 @@ def test_stop_with_work_running(launch_server, join):
     for client in clients:
         client.send_bytes(b"/work 1000\n" * 3)
     server.process.send_signal(signal.SIGINT)
-    assert_stopped(server)
     for client in clients:
         assert client.read_to_end().count(SHUTTING_DOWN) == 1
+        client.close()
+    assert_stopped(server)
 
 
 def test_half_close(server, connect, join):

@@ -9,8 +9,8 @@ import socket
 import pytest
 from harness import IDLE_TIMEOUT, wait_until, wait_until_left
 
-LINES = 10_000  # of 1000 bytes
-GROWTH_LIMIT = 4 << 20  # bytes: the buffers of a few clients, but not what the flood would fill
+LINES = 8_000  # of 1000 bytes
+GROWTH_LIMIT = 2 << 20  # bytes: the buffers of a few clients, but not what the flood would fill
 
 
 def numbered_lines(prefix=""):
@@ -55,7 +55,7 @@ def test_readers_that_never_read(launch_server, join, crowd, inspect):
     assert sorted(left) == [f"* {member.name} left" for member in deaf]
     assert [line for line in lines if line not in left] == numbered_lines("alice: ")
     assert process.peak_memory() - before < GROWTH_LIMIT
-    assert join(server, "carol").ask("/list") == ["* 3 online: alice, bob, carol"]
+    assert join(server, "deaf1").ask("/list") == ["* 3 online: alice, bob, deaf1"]
 
 
 @pytest.mark.profile("echo")
@@ -109,8 +109,8 @@ def test_what_is_held_back_is_not_lost(launch_server, join, crowd, inspect, cloc
     When reading resumes, all flows. In the echo profile only the deaf client's own lines have to
     wait, in chat everybody's; there it has still not said anything when the sender is done.
     """
-    server = launch_server("--idle-timeout", "0.8", "--stall-timeout", "60")
-    wait = clock("0.8")
+    server = launch_server("--idle-timeout", "0.7", "--stall-timeout", "60")
+    wait = clock("0.7")
     room = crowd(server)
     process = inspect(server)
     before = process.peak_memory()
@@ -132,10 +132,10 @@ def test_half_close_with_output_waiting(launch_server, crowd):
     """L5, L3: the end of input comes while the server cannot send; nothing is cut off.
 
     How many answers the kernel takes off its hands is not known. So there are several clients,
-    200 kB apart, less than HIGH_WATER: for one of them the server still holds the last answers.
+    240 kB apart, less than HIGH_WATER: for one of them the server still holds the last answers.
     """
     room = crowd(launch_server("--stall-timeout", "60"))
-    numbers = range(2400, 5400, 200)  # of questions, and of kB
+    numbers = range(2600, 5000, 240)  # of questions, and of kB
     members = room.join(f"asker-{number}" for number in numbers)
     questions = [f"/ping {line}" for line in numbered_lines()]
     for member, number in zip(members, numbers, strict=True):
@@ -159,19 +159,14 @@ def test_half_close_with_output_waiting(launch_server, crowd):
         assert lines == answers[:number]
 
 
-@pytest.mark.parametrize(
-    ("question", "number"),
-    [(b"/ping " + b"x" * 990 + b"\n", LINES), (b"/help\n", 200_000)],
-    ids=["ping", "help"],
-)
-def test_answers_are_output_as_well(launch_server, crowd, inspect, question, number):
+def test_answers_are_output_as_well(launch_server, crowd, inspect):
     """L3: a client that asks and asks but never reads is dropped, however short its questions."""
     room = crowd(server := launch_server("--stall-timeout", "0.2"))
     bob, deaf = room.join(["bob", "deaf"])
     process = inspect(server)
     before = process.peak_memory()
     deaf.reading = False
-    deaf.outgoing += question * number
+    deaf.outgoing += b"/help\n" * 200_000
 
     def dropped():
         bob.outgoing += b"/list\n"
@@ -205,18 +200,17 @@ def test_a_deaf_client_in_the_handshake(launch_server, join, crowd, inspect):
     before = process.peak_memory()
     (stranger,) = room.connect(["stranger"])
     stranger.reading = False
-    stranger.outgoing += b"two words\n" * 1_200_000
+    stranger.outgoing += b"two words\n" * 900_000
     room.pump(lambda: stranger.closed, "the client to be dropped")
     assert join(server, "bob").ask("/list") == ["* 1 online: bob"]
     assert process.peak_memory() - before < GROWTH_LIMIT
 
 
-@pytest.mark.parametrize("by_reset", [False, True], ids=["close", "reset"])
-def test_a_deaf_client_that_goes_away(launch_server, join, crowd, by_reset):
+def test_a_deaf_client_that_goes_away(launch_server, join, crowd):
     """L3, L6: it is missed at once, not when its time is up, and nobody waits any longer."""
     room = crowd(server := launch_server("--stall-timeout", "60"))
     deaf, sender = deaf_client(room, server.profile)
-    room.leave(deaf, by_reset=by_reset)
+    room.reset(deaf)
     if sender is not deaf:
         room.barrier([sender])
     wait_until_left(join(server, "bob"), "deaf")
