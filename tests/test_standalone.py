@@ -80,7 +80,7 @@ def test_length(version):
 
 
 @pytest.mark.parametrize(
-    ("one", "other"), itertools.combinations(VERSIONS, 2), ids=lambda version: version[:2]
+    ("one", "other"), list(itertools.combinations(VERSIONS, 2)), ids=lambda version: version[:2]
 )
 def test_one_skeleton(one, other):
     """Layout: what any two have in common comes in the same order, so that `diff` can pair it."""
