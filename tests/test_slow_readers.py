@@ -1,7 +1,7 @@
 """Slow readers, L3: a client that does not read never hurts another.
 
 How much the kernel takes in on behalf of such a client is not ours to say: some megabytes on
-Linux. So each test sends several times that.
+Linux. So each test sends more than that.
 """
 
 import socket
