@@ -3,8 +3,10 @@
 
 Each client has a thread of its own that does one thing after another: wait for input, answer,
 wait again. While it waits it costs no CPU and stops nobody; what it was doing is simply where
-it stands in the code. Limits: a thread costs some 40 KiB and a switch; what threads share needs
-a lock; Python runs one at a time, so those that compute take turns. Try: python3 client.py v1
+it stands in the code. It ends where threads do: each costs some 40 KiB and a switch; what they
+share needs a lock; Python runs one at a time, so those that compute take turns.
+
+Run it: python3 v1_threads/server.py. Talk to it: python3 client.py v1
 """
 
 import argparse
@@ -12,55 +14,324 @@ import contextlib
 import itertools
 import logging
 import math
-import os
 import re
 import signal
 import socket
-import struct
+import sys
 import threading
 import time
+from typing import NoReturn
 
-VERSION, DEFAULT_PORT = "v1_threads", 8001
+VERSION = "v1_threads"
+DEFAULT_PORT = 8001
 MAX_CLIENTS = 8000
 COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
-# ==== The shared protocol section: the same bytes in all four servers ====
+
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
-HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
-READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 0.75  # seconds: until accept() is tried again, and for a client to take its last words
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
-stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
+READ_SIZE = 16 * 1024  # bytes of input that one turn of a client takes in at most (F7)
+HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
+LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
+STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
+TICK = 0.1  # seconds between two looks at what no event tells of
+ACCEPTORS = 4  # threads that wait for clients, see serve()
+
+
+class Client:
+    """One connection. All but its name is the business of its own thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        # Empty until the handshake is done, and again when the client leaves.
+        self.name = ""
+        # The bytes of a line whose end has not come yet, and whether that line is too long.
+        self.rest = b""
+        self.skipping = False
+        # What has not been sent yet: all that one turn puts there goes in one call.
+        self.outbox = bytearray()
+        # How many milliseconds of work it has asked for; 0 when there is nothing to do.
+        self.work = 0
+        # It gets its last words, and whatever it says is ignored.
+        self.leaving = False
+        # When it has been silent for too long (L1), on the clock of time.monotonic().
+        self.deadline = math.inf
+        # Its thread waits for input, and would not notice that the server stops.
+        self.waiting = False
+
+
+class Server:
+    """The clients. Each of their threads runs serve_client(), a few more accept_clients()."""
+
+    def __init__(self, listener: socket.socket, options: argparse.Namespace) -> None:
+        self.listener = listener
+        self.options = options
+        # What threads share takes a lock: a switch may come between any two steps, and then two
+        # could both find a name free, or one list the members while another changes them.
+        self.registry = threading.Lock()
+        # Every connection that has a place; waited for when the server stops.
+        self.clients: set[Client] = set()
+        self.one_left = threading.Condition(self.registry)
+        # Those who are in, by casefolded name.
+        self.members: dict[str, Client] = {}
+
+    def serve_client(self, client: Client) -> None:
+        """Serve one client from its greeting to its end: this is what its thread does."""
+        try:
+            self.set_deadline(client, self.options.idle_timeout)
+            self.send(client, f"* {VERSION}: enter your name")
+            self.flush(client)
+            while not client.leaving and not stop_signals:
+                self.take_turn(client)
+            if not client.leaving:
+                self.send(client, "* server shutting down")
+            self.finish(client)
+        # A reset, mostly, or a client that takes nothing (TimeoutError, which is an OSError, too):
+        # it ends this connection and no other (L3, L6).
+        except OSError as error:
+            logging.debug("%s: %s", client.name, error)
+        # Whatever has ended the thread, even a lack of memory: name and descriptor are freed.
+        finally:
+            self.drop(client)
+
+    def accept_clients(self) -> None:
+        """Start a thread for each client. This runs in threads itself, for accept() blocks."""
+        failing = False
+        while not stop_signals:
+            try:
+                connection, _ = self.listener.accept()
+                failing = False
+            except OSError as error:
+                # Out of descriptors, mostly (EMFILE). At once accept() would fail again, so wait
+                # until somebody may have left, and log it once, not ten times a second (L2).
+                if not failing and not stop_signals:
+                    logging.warning("cannot accept: %s", error)
+                failing = True
+                time.sleep(TICK)
+                continue
+            client = Client(connection)
+            with self.registry:
+                full = len(self.clients) >= self.options.max_clients
+                if not full:
+                    self.clients.add(client)
+            if full:
+                refuse(connection)
+                continue
+            try:
+                threading.Thread(target=self.serve_client, args=[client], daemon=True).start()
+            # No thread is left for it, or no memory for a thread.
+            except (RuntimeError, MemoryError) as error:
+                logging.warning("cannot serve a client: %s", error)
+                refuse(connection)
+                self.drop(client)
+
+    def receive(self, client: Client) -> bytes:
+        """Wait for input, up to the client's deadline (TimeoutError); b"" is its end."""
+        seconds = client.deadline - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError("no input before the deadline")
+        client.connection.settimeout(None if seconds == math.inf else seconds)
+        client.waiting = True
+        data = client.connection.recv(READ_SIZE)
+        client.waiting = False
+        # Bytes alone do not put the deadline off, the end of a line does, even of one that is
+        # refused (L1).
+        if b"\n" in data:
+            self.set_deadline(client, self.options.idle_timeout)
+        return data
+
+    def take_turn(self, client: Client) -> None:
+        """Wait for input, process the lines that it brought, and send the answers.
+
+        Nobody else waits meanwhile: the interpreter takes the processor from a thread after 5 ms.
+        """
+        try:
+            data = self.receive(client)
+        except TimeoutError:
+            self.on_idle(client)
+            return
+        for line in split_lines(client, data):
+            self.on_line(client, line)
+            if client.work:
+                self.do_work(client)
+            # No more is answered than the client takes: here its thread waits for that (L3).
+            if len(client.outbox) > HIGH_WATER:
+                self.flush(client)
+            if client.leaving or stop_signals:
+                return
+        self.flush(client)
+        # The client has said all, and has its answers (L5). When the server stops it may not be
+        # true that the input has ended: see stop().
+        if not data and not stop_signals:
+            client.leaving = True
+
+    def on_line(self, client: Client, line: bytes) -> None:
+        """Process one line: a name, a command or a text."""
+        try:
+            text = decode_line(line)
+            command, _, argument = text.partition(" ")
+            if not client.name:
+                # To find a name free and to take it must be one step.
+                with self.registry:
+                    client.name = choose_name(text, self.members)
+                    self.members[client.name.casefold()] = client
+                logging.info("%s joined", client.name)
+                self.send(client, f"* hello {client.name}")
+            elif command == "/work":
+                client.work = parse_work(argument.strip())
+            elif command == "/quit":
+                self.send(client, f"* bye {client.name}")
+                client.leaving = True
+            elif command.startswith("/"):
+                with self.registry:
+                    answer = answer_command(command, argument.strip(), self.members)
+                self.send(client, answer)
+            elif text:
+                logging.debug("%s: %s", client.name, text)
+                self.send(client, f"{client.name}: {text}")
+        except ValueError as refusal:
+            self.send(client, f"! {refusal}")
+
+    def do_work(self, client: Client) -> None:
+        """Compute what the client has asked for: in its own thread, so the others get turns."""
+        self.send(client, burn_cpu(client.work))
+        self.flush(client)
+        client.work = 0
+        self.set_deadline(client, self.options.idle_timeout)
+
+    def send(self, client: Client, line: str) -> None:
+        """Put a line in the outbox."""
+        client.outbox += line.encode() + b"\n"
+
+    def flush(self, client: Client) -> None:
+        """Wait until the kernel has taken the outbox. TimeoutError: it takes nothing (L3).
+
+        send() may take a part only, a byte if need be; what it took is a sign of life.
+        """
+        client.connection.settimeout(self.options.stall_timeout)
+        while client.outbox:
+            sent = client.connection.send(client.outbox)
+            del client.outbox[:sent]
+
+    def set_deadline(self, client: Client, seconds: float) -> None:
+        client.deadline = time.monotonic() + seconds
+
+    def on_idle(self, client: Client) -> None:
+        """It has sent no line for too long (L1)."""
+        self.send(client, "! idle timeout")
+        client.leaving = True
+
+    def leave(self, client: Client) -> None:
+        """Free its name (H5)."""
+        client.leaving = True
+        with self.registry:
+            left = self.members.pop(client.name.casefold(), None)
+        if left:
+            logging.info("%s left", client.name)
+        client.name = ""
+
+    def finish(self, client: Client) -> None:
+        """Let it go in good order: its last words, the end of our output, then its own end.
+
+        To close while input is unread would be a reset, and the client could lose our last words
+        (RFC 2525, section 2.17). So what it still sends is read and thrown away.
+        """
+        self.leave(client)
+        self.flush(client)
+        client.connection.shutdown(socket.SHUT_WR)
+        self.set_deadline(client, LINGER)
+        while self.receive(client):
+            pass
+
+    def drop(self, client: Client) -> None:
+        """Close at once; what was not sent yet is lost."""
+        self.leave(client)
+        client.connection.close()
+        with self.registry:
+            self.clients.discard(client)
+            self.one_left.notify()
+
+    def stop(self) -> None:
+        """Give the clients time to take their last words (L4).
+
+        Threads that have something to do see the signal by themselves. Those that wait for input
+        do not; to them we feign its end. The last ones are daemons, and end with the program.
+        """
+        with self.registry:
+            self.one_left.wait_for(lambda: not self.clients, TICK)
+            end = time.monotonic() + STOP_TIME
+            while self.clients and time.monotonic() < end:
+                for client in self.clients:
+                    # It may have gone a moment ago.
+                    if client.waiting and not client.leaving:
+                        with contextlib.suppress(OSError):
+                            client.connection.shutdown(socket.SHUT_RD)
+                self.one_left.wait_for(lambda: not self.clients, TICK)
+
+
+def serve(listener: socket.socket, signals: socket.socket, options: argparse.Namespace) -> None:
+    """Serve until a signal asks to stop; then say so to all."""
+    # Enough for us. The usual 8 MiB are only reserved, but 8000 times that may be refused.
+    threading.stack_size(256 * 1024)
+    server = Server(listener, options)
+    # One thread could accept all. But Thread.start() returns only after the new thread has had a
+    # turn, and beside busy threads that is a long wait in the queue for the interpreter's lock:
+    # with one acceptor 200 newcomers beside 10 flooders are greeted in 11 s, with four in 3 s.
+    for _ in range(ACCEPTORS):
+        threading.Thread(target=server.accept_clients, daemon=True).start()
+    # Python runs its signal handlers in the main thread, so this one does nothing but wait.
+    signals.recv(1)
+    # Without it accept() would go on waiting, and take one more. (macOS: not connected.)
+    with contextlib.suppress(OSError):
+        listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    server.stop()
+
+
+# ==== The protocol ====
+# From here to the next headline every byte is the same in all four servers. F2, C6 and so on are
+# the numbers of the rules in PROTOCOL.md.
+
+# Unicode category Cc, but for the tab: what could move the cursor of a terminal, or worse.
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines that `data` ends, however it came split or glued (F2, F3, F5)."""
-    if client.skipping:  # the rest of a line that was refused
-        _, ending, data = data.partition(b"\n")
-        client.skipping = not ending
+    """Return the lines whose end is in `data`, however they came split or glued (F2, F3, F5).
+
+    TCP carries bytes, not messages: one read may bring half a line, or twenty and a half.
+    """
+    if client.skipping:
+        _, line_end, data = data.partition(b"\n")
+        client.skipping = not line_end
     *lines, client.rest = (client.rest + data).split(b"\n")
-    if len(client.rest) > MAX_LINE + 1:  # too long even if a CR is its last byte: refuse it now
-        lines.append(client.rest)  # and forget the rest, or an endless line would fill the memory
-        client.rest, client.skipping = b"", True
+    # More than this cannot become a line any more, even if its last byte is a CR. It is refused
+    # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
+    if len(client.rest) > MAX_LINE + 1:
+        lines.append(client.rest)
+        client.rest = b""
+        client.skipping = True
     return lines
 
 
 def decode_line(line: bytes) -> str:
-    """Return the text of a line; a ValueError holds what follows `! ` (F1, F2, F4, F6)."""
-    if len(line := line.removesuffix(b"\r")) > MAX_LINE:
+    """Return the text of a line (F1, F6). Raises ValueError with the refusal (F2, F4)."""
+    line = line.removesuffix(b"\r")
+    if len(line) > MAX_LINE:
         raise ValueError(f"line too long (limit {MAX_LINE} bytes)")
+    # Only a whole line can be decoded: a read may end in the middle of a character.
     try:
-        text = line.decode()  # only now that it is whole: a read may end inside a character
+        text = line.decode()
     except UnicodeDecodeError:
         raise ValueError("not valid UTF-8") from None
-    if CONTROL.search(text):
+    if CONTROL_CHARACTER.search(text):
         raise ValueError("control characters are not allowed")
     return text.strip()
 
 
 def choose_name(wanted: str, members: dict) -> str:
-    """Return the name that a handshake line asks for (H2, H5), or raise ValueError (H4)."""
+    """Return the name that a handshake line asks for (H2, H5). Raises ValueError (H4)."""
     if not wanted:
-        return next(name for n in itertools.count(1) if (name := f"guest{n}") not in members)
+        guests = (f"guest{number}" for number in itertools.count(1))
+        return next(guest for guest in guests if guest not in members)
     if not re.fullmatch(r"[\w-]{1,20}", wanted):
         raise ValueError("invalid name (1-20 letters, digits, _ or -)")
     if wanted.casefold() in members:
@@ -69,53 +340,123 @@ def choose_name(wanted: str, members: dict) -> str:
 
 
 def answer_command(command: str, argument: str, members: dict) -> str:
-    """Return the answer to a command that concerns its sender alone (C1-C3, C5)."""
+    """Return the answer to a command that concerns its sender alone (C1, C2, C3).
+
+    Raises ValueError for a command that does not exist (C5).
+    """
     if command == "/ping":
         return f"* pong {argument}".rstrip()
     if command == "/list":
-        return f"* {len(members)} online: {', '.join(members[key].name for key in sorted(members))}"
+        names = ", ".join(members[key].name for key in sorted(members))
+        return f"* {len(members)} online: {names}"
     if command == "/help":
         return f"* commands: {COMMANDS}"
     raise ValueError(f"unknown command: {command} (try /help)")
 
 
-def burn_cpu(argument: str) -> str:
-    """Compute for `/work MS` (C6), by the thread's own clock: two at once take twice as long."""
+def parse_work(argument: str) -> int:
+    """Return the milliseconds that `/work` asks for (C6). Raises ValueError with its usage."""
     if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
         raise ValueError("usage: /work MS (1-1000)")
-    end = time.thread_time() + int(argument) / 1000
-    while time.thread_time() < end and not stop_signals:  # a stop cuts it short
-        pass
-    return f"* worked {argument} ms"
+    return int(argument)
+
+
+def burn_cpu(milliseconds: int) -> str:
+    """Compute for so long (C6), and return the answer.
+
+    The time is CPU time of this thread: beside another busy thread it takes twice as long.
+    """
+    end = time.thread_time() + milliseconds / 1000
+    while time.thread_time() < end:
+        if stop_signals:
+            return "! the work was cut short"
+    return f"* worked {milliseconds} ms"
+
+
+def refuse(connection: socket.socket) -> None:
+    """Say that the server is full, and close, without waiting for anything (L2)."""
+    # The client may have gone already, or have sent less than we try to read.
+    with connection, contextlib.suppress(OSError):
+        connection.setblocking(False)
+        connection.send(b"! server full\n")
+        connection.shutdown(socket.SHUT_WR)
+        # To close while input is unread would be a reset, and a reset can overtake our line.
+        connection.recv(HIGH_WATER)
+
+
+# ==== Start-up ====
+# This section, too, is the same in all four servers.
+
+# Holds a signal's number once a SIGINT or SIGTERM has come: then the server stops (L4).
+stop_signals: list[int] = []
 
 
 def catch_stop_signals() -> socket.socket:
-    """Return a socket that SIGINT or SIGTERM makes readable: a flag alone would wake nobody."""
+    """Return a socket that SIGINT or SIGTERM makes readable.
+
+    A list alone would wake nobody who waits in a system call. So Python writes a byte into a
+    pair of sockets whenever a signal comes: the self-pipe trick (Stevens, UNP; Bernstein).
+    """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    signal.set_wakeup_fd(sender.detach())  # the self-pipe trick: each signal writes a byte to it
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _, keep=receiver: stop_signals.append(number))
+    # The descriptor is Python's from now on; it stays open for as long as signals may come.
+    signal.set_wakeup_fd(sender.detach())
+
+    def on_stop_signal(number: int, _) -> None:
+        stop_signals.append(number)
+        # A second one is to change nothing, not even while the interpreter ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    signal.signal(signal.SIGINT, on_stop_signal)
+    signal.signal(signal.SIGTERM, on_stop_signal)
     return receiver
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Listen, and say where on stdout; if that fails, end the program with one line."""
+    """Listen, and say where on standard output; a failure ends the program with one line."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
-    except (OSError, OverflowError, UnicodeError) as error:
+    except UnicodeError:
+        raise SystemExit(f"{VERSION}: {host!r} cannot be the name of a host") from None
+    except (OSError, OverflowError) as error:
         raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accept() hands it on
+    # Accepted connections inherit both options. TCP_NODELAY: an answer does not wait for the
+    # client's acknowledgement of the one before (Nagle). SO_SNDBUF: left alone, Linux lets the
+    # send buffer grow to megabytes, and for seconds nobody could see whether a slow client reads.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
     host, port = listener.getsockname()[:2]
-    print(f"{VERSION} listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    announce(f"{VERSION} listening on {address}")
     return listener
+
+
+def announce(line: str) -> None:
+    """Print a line at once, though standard output may be a pipe."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        # It is full, or nobody reads it. Closed, it is not tried again when Python ends.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        raise SystemExit(f"{VERSION}: cannot write to standard output: {error}") from None
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{VERSION}: {message} (try --help)\n")
+
+    def print_help(self, file=None) -> None:
+        announce(self.format_help())
 
 
 def parse_options() -> argparse.Namespace:
     """Read the command line; a mistake ends the program with one line and status 2."""
-    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f"{VERSION}: {message} (try --help)\n")
+    parser = OptionParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="name or address to listen on")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
     parser.add_argument("--idle-timeout", type=float, default=300, help="seconds; 0 is never")
@@ -124,175 +465,18 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--verbose", action="store_true", help="log every message")
     options = parser.parse_args()
     for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
-        if not lowest <= getattr(options, name) <= 1_000_000:  # false for nan, too
+        # Written this way round, the comparison is false for "nan", too.
+        if not lowest <= getattr(options, name) <= 1_000_000:
             parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
+    options.idle_timeout = options.idle_timeout or math.inf
     logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
     return options
 
 
-# ==== End of the shared protocol section ====
-
-
-def set_timeout(connection: socket.socket, option: int, seconds: float) -> None:
-    """Set SO_RCVTIMEO or SO_SNDTIMEO: cheaper than settimeout(), which is a poll() per call."""
-    seconds = 0 if seconds == math.inf else max(seconds, 0.001)  # 0 is never
-    value = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))  # struct timeval: socket(7)
-    value = value if os.name == "posix" else int(seconds * 1000)
-    connection.setsockopt(socket.SOL_SOCKET, option, value)
-
-
-class Client:
-    """One connection. All but its name is the business of its own thread."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self.connection = connection
-        self.name = ""  # until the handshake is done
-        self.rest, self.skipping = b"", False  # of its input: see split_lines()
-        self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
-        self.deadline, self.hurried = deadline, False  # hurried: SO_RCVTIMEO is what is left (L1)
-
-
-class Server:
-    """The clients, and what their threads do."""
-
-    def __init__(self, listener: socket.socket, options: argparse.Namespace) -> None:
-        self.listener, self.options = listener, options
-        # What threads share takes a lock: a switch may come between any two steps, and then two
-        # could both find a name free, or one list the members while another changes them.
-        self.registry = threading.Lock()
-        self.one_left = threading.Condition(self.registry)
-        self.clients: set[Client] = set()  # every connection
-        self.members: dict[str, Client] = {}  # those who are in, by casefolded name
-
-    def accept_clients(self) -> None:
-        """Start a thread for each client. This is a thread itself, for accept() blocks."""
-        while not stop_signals:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError as error:  # EMFILE; without a pause accept() would fail again at once
-                if not stop_signals:
-                    logging.warning("cannot accept: %s", error)
-                    time.sleep(PATIENCE)
-                continue
-            client = Client(connection, time.monotonic() + (self.options.idle_timeout or math.inf))
-            with self.registry, contextlib.suppress(RuntimeError):  # no thread left for it (L2)
-                if sum(not each.leaving for each in self.clients) < self.options.max_clients:
-                    threading.Thread(target=self.on_connected, args=[client], daemon=True).start()
-                    self.clients.add(client)
-                    continue
-            with connection, contextlib.suppress(OSError):  # it may be gone by now
-                connection.send(b"! server full\n")
-
-    def on_connected(self, client: Client) -> None:
-        """Serve one client from beginning to end. Each client's thread is one call of this."""
-        set_timeout(client.connection, socket.SO_RCVTIMEO, self.options.idle_timeout or math.inf)
-        set_timeout(client.connection, socket.SO_SNDTIMEO, self.options.stall_timeout)
-        self.send(client, f"* {VERSION}: enter your name")
-        with contextlib.suppress(OSError):  # a reset, mostly: it ends this connection only (L6)
-            self.flush(client)
-            while not client.leaving and not stop_signals:
-                self.on_readable(client)
-            if stop_signals:
-                self.send(client, "* server shutting down")
-            self.leave(client)
-            self.flush(client)
-            client.connection.shutdown(socket.SHUT_WR)
-            end = time.monotonic() + PATIENCE  # to close on input unread would be a reset
-            set_timeout(client.connection, socket.SO_RCVTIMEO, PATIENCE)
-            while time.monotonic() < end and client.connection.recv(READ_SIZE):
-                pass
-        self.leave(client)
-        client.connection.close()
-        with self.registry:
-            self.clients.discard(client)
-            self.one_left.notify()
-
-    def on_readable(self, client: Client) -> None:
-        """Wait for input, but no longer than the client may be idle, and answer it."""
-        try:
-            lines = split_lines(client, data := client.connection.recv(READ_SIZE))
-            if data and not lines and time.monotonic() > client.deadline:
-                raise BlockingIOError("bytes, but no line")
-        except BlockingIOError:  # or SO_RCVTIMEO is over
-            self.send(client, "! idle timeout")
-            self.leave(client)
-            return
-        for line in lines:
-            if not client.leaving:
-                self.on_line(client, line)
-            if len(client.outbox) > HIGH_WATER:
-                self.flush(client)
-        self.flush(client)
-        if lines:  # the time it took to send is not idle time: we were not listening (L1)
-            client.deadline = time.monotonic() + (self.options.idle_timeout or math.inf)
-        if not data:  # it has said all, and has its answers (L5)
-            self.leave(client)
-        elif client.hurried or not lines:  # bytes alone do not put its deadline off
-            client.hurried = not lines
-            set_timeout(client.connection, socket.SO_RCVTIMEO, client.deadline - time.monotonic())
-
-    def on_line(self, client: Client, line: bytes) -> None:
-        try:
-            text = decode_line(line)
-            command, _, argument = text.partition(" ")
-            if not client.name:
-                with self.registry:  # to look and to take must be one step
-                    client.name = choose_name(text, self.members)
-                    self.members[client.name.casefold()] = client
-                logging.info("%s joined", client.name)
-                self.send(client, f"* hello {client.name}")
-            elif command == "/work":  # in its own thread, so the others get their turns (GIL)
-                self.send(client, burn_cpu(argument.strip()))
-            elif command == "/quit":
-                self.send(client, f"* bye {client.name}")
-                self.leave(client)
-            elif command.startswith("/"):
-                with self.registry:
-                    self.send(client, answer_command(command, argument.strip(), self.members))
-            elif text:
-                logging.debug("%s: %s", client.name, text)
-                self.send(client, f"{client.name}: {text}")
-        except ValueError as refusal:
-            self.send(client, f"! {refusal}")
-
-    def send(self, client: Client, line: str) -> None:
-        """Put a line in the outbox: all that one read is answered with goes in one call."""
-        client.outbox += line.encode() + b"\n"
-
-    def flush(self, client: Client) -> None:
-        """Block until the kernel has taken all, or nothing for SO_SNDTIMEO (an OSError, L3)."""
-        while client.outbox:
-            del client.outbox[: client.connection.send(client.outbox)]
-
-    def leave(self, client: Client) -> None:
-        """Free its name; on_connected() closes it once its outbox is empty."""
-        with self.registry:
-            member = self.members.pop(client.name.casefold(), None)
-        if member:
-            logging.info("%s left", client.name)
-        client.name, client.leaving = "", True
-
-
-def serve(signals: socket.socket, listener: socket.socket, options: argparse.Namespace) -> None:
-    """Serve until a signal asks to stop; then say so to all, and have PATIENCE with them."""
-    threading.stack_size(256 * 1024)  # enough for us; the usual 8 MiB times 8000 may be refused
-    server = Server(listener, options)
-    threading.Thread(target=server.accept_clients, daemon=True).start()
-    signals.recv(1)  # Python handles signals in the main thread: so that one only waits for them
-    with contextlib.suppress(OSError):  # macOS: it is not connected
-        listener.shutdown(socket.SHUT_RDWR)  # or accept() would take one more
-    listener.close()
-    with server.registry:  # those who talk see the signal by themselves; who waits, does not
-        server.one_left.wait_for(lambda: not server.clients, 0.1)
-        for client in [each for each in server.clients if not (each.leaving or each.outbox)]:
-            with contextlib.suppress(OSError):  # it has just left
-                client.connection.shutdown(socket.SHUT_RD)  # to its thread, the end of input
-        server.one_left.wait_for(lambda: not server.clients, 2 * PATIENCE)  # the rest: daemons
-
-
 def main() -> None:
     options = parse_options()
-    serve(catch_stop_signals(), open_listener(options.host, options.port), options)
+    signals = catch_stop_signals()
+    serve(open_listener(options.host, options.port), signals, options)
 
 
 if __name__ == "__main__":

@@ -1,195 +1,235 @@
 #!/usr/bin/env python3
 """v4_asyncio: coroutines on one thread, asyncio streams.
 
-Each client again has code that does one thing after another, as in v1, but all on one thread,
-as in v3: at an `await` a coroutine hands the thread to the next that can go on. Between two
-awaits nothing else runs, so nothing needs a lock. The loop asks epoll or kqueue, which are told
-of a client once, not at each turn: idle ones are free, no descriptor is too high. The price is
-more steps of Python for each message. Try: python3 client.py v4, in two terminals
+Each client again has code that does one thing after another, as in v1, but all on one thread, as
+in v3: at an `await` a coroutine hands the thread to the next that can go on. Between two awaits
+nothing else runs, so nothing needs a lock against the others. The loop asks epoll or kqueue,
+which are told of a client once, not at each turn: idle ones are free, no descriptor is too high.
+It ends where a message's price counts: more steps of Python than v3 takes.
+
+Run it: python3 v4_asyncio/server.py. Talk to it, in two terminals: python3 client.py v4
 """
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
 import re
 import signal
 import socket
+import sys
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import NoReturn
 
-VERSION, DEFAULT_PORT = "v4_asyncio", 8004
+VERSION = "v4_asyncio"
+DEFAULT_PORT = 8004
 MAX_CLIENTS = 50_000
 COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
-# ==== The shared protocol section: the same bytes in all four servers ====
+
 MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
-HIGH_WATER = 256 * 1024  # bytes of unsent output above which a server stops reading (L3)
-READ_SIZE = 16 * 1024  # bytes to read at once; what they are answered with is one batch (L3)
-PATIENCE = 0.75  # seconds: until accept() is tried again, and for a client to take its last words
-CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")  # category Cc without the tab (F4)
-stop_signals: list[int] = []  # once a SIGINT or SIGTERM is in it, the server stops (L4)
-
-
-def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines that `data` ends, however it came split or glued (F2, F3, F5)."""
-    if client.skipping:  # the rest of a line that was refused
-        _, ending, data = data.partition(b"\n")
-        client.skipping = not ending
-    *lines, client.rest = (client.rest + data).split(b"\n")
-    if len(client.rest) > MAX_LINE + 1:  # too long even if a CR is its last byte: refuse it now
-        lines.append(client.rest)  # and forget the rest, or an endless line would fill the memory
-        client.rest, client.skipping = b"", True
-    return lines
-
-
-def decode_line(line: bytes) -> str:
-    """Return the text of a line; a ValueError holds what follows `! ` (F1, F2, F4, F6)."""
-    if len(line := line.removesuffix(b"\r")) > MAX_LINE:
-        raise ValueError(f"line too long (limit {MAX_LINE} bytes)")
-    try:
-        text = line.decode()  # only now that it is whole: a read may end inside a character
-    except UnicodeDecodeError:
-        raise ValueError("not valid UTF-8") from None
-    if CONTROL.search(text):
-        raise ValueError("control characters are not allowed")
-    return text.strip()
-
-
-def choose_name(wanted: str, members: dict) -> str:
-    """Return the name that a handshake line asks for (H2, H5), or raise ValueError (H4)."""
-    if not wanted:
-        return next(name for n in itertools.count(1) if (name := f"guest{n}") not in members)
-    if not re.fullmatch(r"[\w-]{1,20}", wanted):
-        raise ValueError("invalid name (1-20 letters, digits, _ or -)")
-    if wanted.casefold() in members:
-        raise ValueError(f"name {wanted} is taken")
-    return wanted
-
-
-def answer_command(command: str, argument: str, members: dict) -> str:
-    """Return the answer to a command that concerns its sender alone (C1-C3, C5)."""
-    if command == "/ping":
-        return f"* pong {argument}".rstrip()
-    if command == "/list":
-        return f"* {len(members)} online: {', '.join(members[key].name for key in sorted(members))}"
-    if command == "/help":
-        return f"* commands: {COMMANDS}"
-    raise ValueError(f"unknown command: {command} (try /help)")
-
-
-def burn_cpu(argument: str) -> str:
-    """Compute for `/work MS` (C6), by the thread's own clock: two at once take twice as long."""
-    if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
-        raise ValueError("usage: /work MS (1-1000)")
-    end = time.thread_time() + int(argument) / 1000
-    while time.thread_time() < end and not stop_signals:  # a stop cuts it short
-        pass
-    return f"* worked {argument} ms"
-
-
-def catch_stop_signals() -> socket.socket:
-    """Return a socket that SIGINT or SIGTERM makes readable: a flag alone would wake nobody."""
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    signal.set_wakeup_fd(sender.detach())  # the self-pipe trick: each signal writes a byte to it
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _, keep=receiver: stop_signals.append(number))
-    return receiver
-
-
-def open_listener(host: str, port: int) -> socket.socket:
-    """Listen, and say where on stdout; if that fails, end the program with one line."""
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accept() hands it on
-    host, port = listener.getsockname()[:2]
-    print(f"{VERSION} listening on {f'[{host}]' if ':' in host else host}:{port}", flush=True)
-    return listener
-
-
-def parse_options() -> argparse.Namespace:
-    """Read the command line; a mistake ends the program with one line and status 2."""
-    parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.error = lambda message: parser.exit(2, f"{VERSION}: {message} (try --help)\n")
-    parser.add_argument("--host", default="127.0.0.1", help="name or address to listen on")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
-    parser.add_argument("--idle-timeout", type=float, default=300, help="seconds; 0 is never")
-    parser.add_argument("--stall-timeout", type=float, default=1, help="seconds")
-    parser.add_argument("--max-clients", type=int, default=MAX_CLIENTS, help="more are refused")
-    parser.add_argument("--verbose", action="store_true", help="log every message")
-    options = parser.parse_args()
-    for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
-        if not lowest <= getattr(options, name) <= 1_000_000:  # false for nan, too
-            parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
-    return options
-
-
-# ==== End of the shared protocol section ====
+READ_SIZE = 16 * 1024  # bytes of input that one turn of a client takes in at most (F7)
+HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
+BATCH_SIZE = 32 * 1024  # bytes of what one client says that go to the others in one piece (L3)
+LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
+STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
+TICK = 0.1  # seconds between two looks at what no event tells of
 
 
 class Client:
-    """One connection: one coroutine reads from it, another writes to it."""
+    """One connection. Its own coroutine reads from it; the others, too, may write to it."""
 
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self.reading, self.writer = asyncio.current_task(), writer
-        self.name = ""  # until the handshake is done
-        self.rest, self.skipping = b"", False  # of its input: see split_lines()
-        self.said = ""  # for the others, who get all of a read at once
-        self.outbox, self.leaving = bytearray(), False  # leaving, it goes when that is empty
-        self.has_output: asyncio.Future | None = None  # what write_outbox() waits for, if it does
-        self.deadline, self.timer = math.inf, None  # for its next line (L1); it may go off early
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        # The coroutine that serves it, and the two ends of its stream.
+        self.task: asyncio.Task | None = None
+        self.reader: asyncio.StreamReader | None = None
+        self.writer: asyncio.StreamWriter | None = None
+        # Empty until the handshake is done, and again when the client leaves.
+        self.name = ""
+        # The bytes of a line whose end has not come yet, and whether that line is too long.
+        self.rest = b""
+        self.skipping = False
+        # Lines that have been read and wait for the client's turn. While there are any, no more
+        # are read.
+        self.lines: deque[bytes] = deque()
+        # What it has said in this turn, for all the others.
+        self.said = bytearray()
+        # What has not been given to the stream yet: all that gathers there goes in one call.
+        self.outbox = bytearray()
+        # How many milliseconds of work it has asked for, 0 when there is nothing to do; and the
+        # result to come, once the work has been given to the thread for it.
+        self.work = 0
+        self.working: asyncio.Future | None = None
+        # Waits until the client has read, while the client holds the room.
+        self.relief: asyncio.Task | None = None
+        # The end of its input has come.
+        self.ended = False
+        # It gets its last words, and whatever it says is ignored.
+        self.leaving = False
+        # When it has been silent for too long (L1), on the clock of time.monotonic().
+        self.deadline = math.inf
 
 
 class Server:
-    """The clients, and the coroutines that serve them."""
+    """The clients. Each of their coroutines is one call of serve_client()."""
 
-    def __init__(self, options: argparse.Namespace) -> None:
-        self.options, self.loop = options, asyncio.get_running_loop()
-        self.clients: set[Client] = set()  # every connection, but those that are leaving
-        self.writing: dict[asyncio.Task, Client] = {}  # write_outbox() of every connection
-        self.members: dict[str, Client] = {}  # those who are in, by casefolded name
-        self.congested: dict[Client, asyncio.TimerHandle] = {}  # outbox too full; until when it may
-        # While any client is congested nobody is read, but waits in line to be read again.
-        self.held_since, self.relieved, self.turnstile = 0.0, asyncio.Event(), asyncio.Lock()
+    def __init__(
+        self, listener: socket.socket, worker: ThreadPoolExecutor, options: argparse.Namespace
+    ) -> None:
+        self.listener = listener
+        self.options = options
+        self.loop = asyncio.get_running_loop()
+        # One thread computes for all of them, see do_work().
+        self.worker = worker
+        # Every connection that has a place.
+        self.clients: set[Client] = set()
+        # Those who are in, by casefolded name.
+        self.members: dict[str, Client] = {}
+        # Two queues for a turn: of those who send much, see receive(), and of all in a hold. A lock
+        # is a queue, for it goes to whoever has waited longest.
+        self.bulk_turns = asyncio.Lock()
+        self.turns = asyncio.Lock()
+        # Clients whose outbox is too full: while there are any, nobody is heard. See hold().
+        self.holders: set[Client] = set()
+        self.released = asyncio.Event()
 
-    async def on_connected(self, reader, writer: asyncio.StreamWriter) -> None:
-        """Serve one client from beginning to end."""
-        if len(self.clients) >= self.options.max_clients:
-            writer.write(b"! server full\n")
-            writer.close()
-            return
-        writer.transport.set_write_buffer_limits(high=0)  # drain() is to mean: all is written
-        writer.transport.max_size = READ_SIZE  # for its 256 KiB glibc maps memory at each recv()
-        client = Client(writer)
-        self.clients.add(client)
-        writing = self.loop.create_task(self.write_outbox(client))
-        self.writing[writing] = client
-        writing.add_done_callback(self.writing.pop)
-        self.send(client, f"* {VERSION}: enter your name")
-        client.deadline = self.loop.time() + (self.options.idle_timeout or math.inf)
-        self.on_timer(client)
+    async def serve_client(self, client: Client) -> None:
+        """Serve one client from its greeting to its end: this is what its coroutine does."""
         try:
-            while data := await reader.read(READ_SIZE):
-                if self.congested or self.turnstile.locked():
-                    async with self.turnstile:  # first come, first served, or one could starve
-                        while self.congested:
-                            await self.relieved.wait()
-                for line in split_lines(client, data):
-                    if not client.leaving:
-                        await self.on_line(client, line)
-                if client.said:
-                    self.broadcast(client)
-        except OSError:  # a reset, mostly: it ends this connection only (L6)
-            client.outbox.clear()
-        finally:  # at the end of input it may still listen: close when it has its answers (L5)
-            self.leave(client)
+            await self.open_stream(client)
+            self.set_deadline(client, self.options.idle_timeout)
+            self.send(client, f"* {VERSION}: enter your name")
+            try:
+                while not client.leaving and not stop_signals:
+                    await self.take_turns(client)
+            # stop() cancels the coroutines that wait; there is still something to say.
+            except asyncio.CancelledError:
+                client.task.uncancel()
+            if not client.leaving:
+                self.send(client, "* server shutting down")
+            await self.finish(client)
+        # A reset, mostly, or a client that takes nothing (TimeoutError, which is an OSError, too):
+        # it ends this connection and no other (L2, L6).
+        except OSError as error:
+            logging.debug("%s: %s", client.name, error)
+        # Whatever has ended the coroutine: name and descriptor are freed.
+        finally:
+            self.drop(client)
 
-    async def on_line(self, client: Client, line: bytes) -> None:
-        client.deadline = self.loop.time() + (self.options.idle_timeout or math.inf)
+    def broadcast(self, sender: Client, notice: str = "") -> None:
+        """Put what the sender has said, and a notice, in the outbox of everyone else who is in.
+
+        It only puts it aside, so it can neither wait nor fail; flush() sends each their share.
+        All outboxes grow in the same order, so all see the same conversation (D4).
+        """
+        data = sender.said + notice.encode()
+        sender.said.clear()
+        for client in self.members.values():
+            if client is not sender:
+                self.queue(client, data)
+
+    async def open_stream(self, client: Client) -> None:
+        """Let asyncio do the reading and writing from now on."""
+        client.reader, client.writer = await asyncio.open_connection(
+            sock=client.connection, limit=READ_SIZE
+        )
+        transport = client.writer.transport
+        # drain() waits while more than `high` is unsent, until no more than `low` is: see hold().
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
+        # asyncio asks recv() for 256 KiB. For so large a buffer the C library maps memory and
+        # gives it back at each call; without this line a message costs twice as much.
+        transport.max_size = READ_SIZE
+
+    async def accept_clients(self) -> None:
+        """Start a coroutine for each client. This is a coroutine itself."""
+        failing = False
+        while True:
+            try:
+                connection, _ = await self.loop.sock_accept(self.listener)
+                failing = False
+            except OSError as error:
+                # Out of descriptors, mostly (EMFILE). At once accept() would fail again, so wait
+                # until somebody may have left, and log it once, not ten times a second (L2).
+                if not failing:
+                    logging.warning("cannot accept: %s", error)
+                failing = True
+                await asyncio.sleep(TICK)
+                continue
+            if len(self.clients) >= self.options.max_clients:
+                refuse(connection)
+                continue
+            client = Client(connection)
+            self.clients.add(client)
+            client.task = self.loop.create_task(self.serve_client(client))
+
+    async def receive(self, client: Client) -> None:
+        """Take in what has come, READ_SIZE bytes at most; its lines wait for the client's turn."""
+        data = await client.reader.read(READ_SIZE)
+        # The client has said all, yet it may still listen (L5).
+        if not data:
+            client.ended = True
+        client.lines.extend(split_lines(client, data))
+        # Bytes alone do not put the deadline off, the end of a line does, even of one that is
+        # refused (L1).
+        if b"\n" in data:
+            self.set_deadline(client, self.options.idle_timeout)
+        # There may be more, and then read() would not wait: without an await nobody else had a turn
+        # before it is all done. So those who send much queue up, and in each round of the loop one
+        # of them goes on, and everybody who sends little (F7).
+        if len(data) == READ_SIZE:
+            async with self.bulk_turns:
+                await asyncio.sleep(0)
+
+    async def take_turns(self, client: Client) -> None:
+        """Take turn after turn, until the client leaves or its deadline may have come.
+
+        To move the timeout at each line would cost a sixth of a message. So it goes off when the
+        deadline of the beginning has come, and then it is seen whether that has been put off. It
+        interrupts whatever the coroutine waits for; nothing is lost by that, as what has been
+        read, and what is being worked on, is kept in the client.
+        """
+        try:
+            async with asyncio.timeout_at(client.deadline) as timeout:
+                while not client.leaving and not stop_signals:
+                    await self.take_turn(client)
+        except TimeoutError:
+            # Not ours, but that of a dead connection.
+            if not timeout.expired():
+                raise
+            # Who has a line waiting, or being worked on, is not idle. In a hold, who knows?
+            if client.lines or client.work or self.holders:
+                self.set_deadline(client, self.options.idle_timeout)
+            elif time.monotonic() >= client.deadline:
+                self.on_idle(client)
+
+    async def take_turn(self, client: Client) -> None:
+        """Process lines: all that one read brought, or as many as everybody has room for.
+
+        So no client keeps the others waiting for longer than READ_SIZE bytes take, and no outbox
+        grows beyond HIGH_WATER by more than one batch (F7, L3). From the first line to the last
+        there is no await: nobody else's lines come in between.
+        """
+        if client.work:
+            await self.do_work(client)
+        elif not client.lines:
+            await self.receive(client)
+        if self.holders or self.turns.locked():
+            await self.wait_for_release()
+        while client.lines and not self.holders:
+            self.on_line(client, client.lines.popleft())
+            if client.work or client.leaving or stop_signals:
+                break
+        if client.said:
+            self.broadcast(client)
+        if client.ended and not client.lines and not client.work:
+            client.leaving = True
+
+    def on_line(self, client: Client, line: bytes) -> None:
+        """Process one line: a name, a command or a text."""
         try:
             text = decode_line(line)
             command, _, argument = text.partition(" ")
@@ -199,151 +239,413 @@ class Server:
                 logging.info("%s joined", client.name)
                 self.send(client, f"* hello {client.name}")
                 self.broadcast(client, f"* {client.name} joined\n")
-            elif command == "/work":  # in the loop it would stop all; a thread takes turns with it
-                self.broadcast(client)  # what it said before must not wait for that
-                self.send(client, await asyncio.to_thread(burn_cpu, argument.strip()))
+            elif command == "/work":
+                client.work = parse_work(argument.strip())
             elif command == "/pm":
                 self.on_private_message(client, *argument.split(maxsplit=1))
             elif command == "/quit":
                 self.send(client, f"* bye {client.name}")
-                self.leave(client)
+                client.leaving = True
             elif command.startswith("/"):
                 self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
                 logging.debug("%s: %s", client.name, text)
-                client.said += f"{client.name}: {text}\n"
-        except (ValueError, RuntimeError) as refusal:  # RuntimeError: no thread left for the work
+                client.said += f"{client.name}: {text}\n".encode()
+                # With one more line it could be too long for one batch.
+                if len(client.said) > BATCH_SIZE - 2 * MAX_LINE:
+                    self.broadcast(client)
+        except ValueError as refusal:
             self.send(client, f"! {refusal}")
 
     def on_private_message(self, client: Client, name: str = "", text: str = "") -> None:
+        """Process `/pm NAME TEXT` (C7). Raises ValueError with the refusal."""
         if not text:
             raise ValueError("usage: /pm NAME TEXT")
-        if name.casefold() not in self.members:
+        recipient = self.members.get(name.casefold())
+        if recipient is None:
             raise ValueError(f"no such user: {name}")
-        self.broadcast(client)  # in the order in which it was said
-        self.send(self.members[name.casefold()], f"@{client.name}: {text}")
+        # What it has said before comes first (F5).
+        self.broadcast(client)
+        self.send(recipient, f"@{client.name}: {text}")
 
-    def broadcast(self, sender: Client, lines: str = "") -> None:
-        """Send what the sender has said, and lines, to everyone else who is in: it all queues."""
-        data, sender.said = (sender.said + lines).encode(), ""
-        for client in self.members.values():
-            if client is not sender:
-                self.queue(client, data)
+    async def do_work(self, client: Client) -> None:
+        """Compute what the client has asked for: not here, or all would wait, but in a thread.
+
+        There is one such thread for all, for threads that compute take the interpreter's lock from
+        the loop: with six a line to 50 listeners took 214 ms, with one 71 ms, with one that has to
+        offer the lock every millisecond (see main()) under 10 ms.
+        """
+        if client.working is None:
+            client.working = self.loop.run_in_executor(self.worker, burn_cpu, client.work)
+        # Should the timeout interrupt this, then the work goes on. A plain await would cancel it.
+        await asyncio.wait([client.working])
+        self.send(client, client.working.result())
+        client.working = None
+        client.work = 0
+        self.set_deadline(client, self.options.idle_timeout)
 
     def send(self, client: Client, line: str) -> None:
+        """Put a line in the outbox."""
         self.queue(client, line.encode() + b"\n")
 
     def queue(self, client: Client, data: bytes) -> None:
-        """Put data in the outbox: write_outbox() sends all that has gathered in one call."""
+        """Put bytes in the outbox. They are sent when those who have a turn now have had it."""
+        if not client.outbox:
+            self.loop.call_soon(self.flush, client)
         client.outbox += data
-        if client.has_output:
-            client.has_output.set_result(None)
-            client.has_output = None
-        unsent = len(client.outbox) + client.writer.transport.get_write_buffer_size()
-        if unsent > HIGH_WATER and client not in self.congested:
-            if not self.congested:
-                self.held_since = self.loop.time()
-                self.relieved.clear()
-            self.congested[client] = self.loop.call_soon(self.on_stalled, client, 4)
+        if len(client.outbox) > READ_SIZE:
+            self.flush(client)
 
-    async def write_outbox(self, client: Client) -> None:
-        """Write what gathers for a client until it has left; nobody else waits for that."""
-        try:
-            while client.outbox or not client.leaving:
-                if not client.outbox:
-                    client.has_output = self.loop.create_future()
-                    await client.has_output
-                batch, client.outbox = client.outbox, bytearray()
-                client.writer.write(batch)
-                await client.writer.drain()
-                if not client.outbox:
-                    self.on_relieved(client)
-            client.writer.write_eof()
-            # It may not have said all. To close on unread input would be a reset (RFC 2525, 2.17).
-            await asyncio.wait([client.reading], timeout=PATIENCE)
-        except OSError:  # a reset, mostly (L6)
-            self.leave(client)
-        self.on_relieved(client)
-        client.timer.cancel()
-        client.writer.close()
-        await asyncio.wait([client.reading])
+    def flush(self, client: Client) -> None:
+        """Give the outbox to the stream, which sends what the kernel takes, and keeps the rest."""
+        if client.outbox and not client.writer.is_closing():
+            client.writer.write(client.outbox)
+            if client.writer.transport.get_write_buffer_size() > HIGH_WATER:
+                self.hold(client)
+        # A new one: the stream may still keep parts of the old one.
+        client.outbox = bytearray()
 
-    def on_stalled(self, client: Client, tries: int) -> None:
+    async def wait_until_sent(self, client: Client) -> None:
+        """Wait until the stream is empty. TimeoutError: the client takes nothing (L2)."""
         transport = client.writer.transport
-        if transport.get_write_buffer_size() and hasattr(transport, "_write_ready"):
-            transport._write_ready()  # not public; but epoll tells of room by the megabyte only
-        if transport.get_write_buffer_size() + len(client.outbox) <= HIGH_WATER // 2:  # as in v3
-            self.on_relieved(client)
-        elif tries:
-            wait = self.options.stall_timeout / 4
-            self.congested[client] = self.loop.call_later(wait, self.on_stalled, client, tries - 1)
-        else:
-            self.drop(client)
+        transport.set_write_buffer_limits(high=0)
+        unsent = transport.get_write_buffer_size()
+        while unsent:
+            # Out of time, it may still have taken a part, and that is a sign of life.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.options.stall_timeout):
+                    await client.writer.drain()
+            before = unsent
+            unsent = transport.get_write_buffer_size()
+            if unsent >= before:
+                raise TimeoutError("the client takes none of its output")
 
-    def on_relieved(self, client: Client) -> None:
-        """Its outbox is not too full any more; if it was the last such one, reading goes on."""
-        if timer := self.congested.pop(client, None):
-            timer.cancel()
-            if not self.congested:
-                self.relieved.set()
-                held = self.loop.time() - self.held_since
-                for other in self.clients:  # nobody was read: that is nobody's idle time (L1)
-                    other.deadline += held
+    def set_deadline(self, client: Client, seconds: float) -> None:
+        client.deadline = time.monotonic() + seconds
 
-    def on_timer(self, client: Client) -> None:
-        """Its deadline has come, or it had when the timer was set and has been put off since."""
-        now = self.loop.time()
-        if client.deadline <= now and client.leaving:
-            self.drop(client)
-        elif client.deadline <= now and not self.congested:
-            self.send(client, "! idle timeout")
-            self.leave(client)
-            client.deadline = now + self.options.stall_timeout
-        client.timer = self.loop.call_at(max(client.deadline, now + 0.01), self.on_timer, client)
+    def on_stalled(self, client: Client) -> None:
+        """It holds the room for too long (L3)."""
+        self.drop(client)
+
+    def on_idle(self, client: Client) -> None:
+        """It has sent no line for too long (L1)."""
+        self.send(client, "! idle timeout")
+        client.leaving = True
 
     def leave(self, client: Client) -> None:
-        """Free its name; write_outbox() closes it as soon as its outbox is empty."""
+        """Free its name (H5), and tell the others (D3)."""
+        client.leaving = True
+        self.release(client)
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
             self.broadcast(client, f"* {client.name} left\n")
-        client.name, client.leaving = "", True
-        self.clients.discard(client)
-        self.queue(client, b"")
+        client.name = ""
+
+    async def finish(self, client: Client) -> None:
+        """Let it go in good order: its last words, the end of our output, then its own end.
+
+        To close while input is unread would be a reset, and the client could lose our last words
+        (RFC 2525, section 2.17). So what it still sends is read and thrown away.
+        """
+        self.leave(client)
+        self.flush(client)
+        await self.wait_until_sent(client)
+        client.writer.write_eof()
+        async with asyncio.timeout(LINGER):
+            while await client.reader.read(READ_SIZE):
+                pass
 
     def drop(self, client: Client) -> None:
-        """Close without waiting for the client."""
-        client.outbox.clear()
+        """Close at once; what was not sent yet is lost."""
         self.leave(client)
-        client.writer.transport.abort()
+        self.clients.discard(client)
+        if client.writer:
+            client.writer.transport.abort()
+        else:
+            client.connection.close()
+
+    # The hold. A full outbox cannot be helped by its client's silence: the others fill it. To throw
+    # lines away would be a lie to that client, to drop it at once a punishment for a moment's
+    # absence, and to store on would fill the memory. So while any client's outbox is above
+    # HIGH_WATER, no lines are processed and no input is read, from anybody. TCP tells the senders
+    # to wait. The hold ends when every such outbox is down to half of HIGH_WATER, or its client has
+    # been dropped: it has --stall-timeout for that. (At half, not just below the mark, or the few
+    # bytes that a deaf client's kernel takes now and then would begin its time anew.)
+
+    def hold(self, client: Client) -> None:
+        """Hear nobody until this client has read."""
+        if client not in self.holders and not client.leaving:
+            self.holders.add(client)
+            self.released.clear()
+            client.relief = self.loop.create_task(self.wait_for_relief(client))
+
+    async def wait_for_relief(self, client: Client) -> None:
+        """Wait until this client has read, or drop it after --stall-timeout."""
+        try:
+            async with asyncio.timeout(self.options.stall_timeout):
+                await client.writer.drain()
+        except TimeoutError:
+            # If it is leaving meanwhile, finish() has another measure for it.
+            if client in self.holders:
+                self.on_stalled(client)
+        # A reset. Its own coroutine sees to that.
+        except OSError as error:
+            logging.debug("%s: %s", client.name, error)
+        self.release(client)
+
+    def release(self, client: Client) -> None:
+        """This client is no reason any more to hear nobody."""
+        self.holders.discard(client)
+        if not self.holders:
+            self.released.set()
+
+    async def wait_for_release(self) -> None:
+        """Wait until nobody holds the room; then first come, first served."""
+        async with self.turns:
+            while self.holders:
+                await self.released.wait()
+
+    async def stop(self) -> None:
+        """Give the clients time to take their last words (L4).
+
+        Coroutines that have something to do see the signal by themselves; those that wait do not.
+        """
+        # Nobody is told who else is leaving.
+        self.members.clear()
+        tasks = [client.task for client in self.clients]
+        for client in self.clients:
+            if not client.leaving:
+                client.task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_TIME)
+        for client in list(self.clients):
+            self.drop(client)
 
 
-async def serve(signals: socket.socket, listener: socket.socket, options) -> None:
-    """Serve until a signal asks to stop; then say so to all, and have PATIENCE with them."""
-    server = Server(options)
-    server.loop.set_exception_handler(  # of what asyncio meets: in accept(), no descriptor left
-        lambda _, about: stop_signals or logging.warning("%(message)s %(exception)s", about)
-    )
-    # Out of descriptors, asyncio fails as often as the backlog is long: 1 for it, then for real.
-    acceptor = await asyncio.start_server(server.on_connected, sock=listener, backlog=1)
-    listener.listen(socket.SOMAXCONN)
+def start_worker() -> ThreadPoolExecutor:
+    """Return the one thread that computes; see do_work()."""
+    # A thread that computes has to offer the interpreter's lock to the loop that often (seconds).
+    sys.setswitchinterval(0.001)
+    worker = ThreadPoolExecutor(max_workers=1)
+    # It starts its thread at the first need, and then there might be none left, nor a descriptor
+    # to load what it needs. So the first need is now.
+    try:
+        worker.submit(time.thread_time).result()
+    except (RuntimeError, MemoryError) as error:
+        raise SystemExit(f"{VERSION}: cannot start a thread for /work: {error}") from None
+    return worker
+
+
+async def serve(
+    listener: socket.socket,
+    signals: socket.socket,
+    worker: ThreadPoolExecutor,
+    options: argparse.Namespace,
+) -> None:
+    """Serve until a signal asks to stop; then say so to all."""
+    listener.setblocking(False)
     signals.setblocking(False)
+    server = Server(listener, worker, options)
+    accepting = server.loop.create_task(server.accept_clients())
     await server.loop.sock_recv(signals, 1)
-    acceptor.close()
-    server.members.clear()  # nobody is told who else is leaving
-    for client in list(server.clients):
-        server.send(client, "* server shutting down")
-        server.leave(client)
-    if server.writing:
-        _, late = await asyncio.wait(server.writing, timeout=PATIENCE)
-        for writing in late:
-            server.writing[writing].writer.transport.abort()
-        await asyncio.gather(*late)
+    accepting.cancel()
+    listener.close()
+    await server.stop()
+
+
+# ==== The protocol ====
+# From here to the next headline every byte is the same in all four servers. F2, C6 and so on are
+# the numbers of the rules in PROTOCOL.md.
+
+# Unicode category Cc, but for the tab: what could move the cursor of a terminal, or worse.
+CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+
+def split_lines(client: "Client", data: bytes) -> list[bytes]:
+    """Return the lines whose end is in `data`, however they came split or glued (F2, F3, F5).
+
+    TCP carries bytes, not messages: one read may bring half a line, or twenty and a half.
+    """
+    if client.skipping:
+        _, line_end, data = data.partition(b"\n")
+        client.skipping = not line_end
+    *lines, client.rest = (client.rest + data).split(b"\n")
+    # More than this cannot become a line any more, even if its last byte is a CR. It is refused
+    # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
+    if len(client.rest) > MAX_LINE + 1:
+        lines.append(client.rest)
+        client.rest = b""
+        client.skipping = True
+    return lines
+
+
+def decode_line(line: bytes) -> str:
+    """Return the text of a line (F1, F6). Raises ValueError with the refusal (F2, F4)."""
+    line = line.removesuffix(b"\r")
+    if len(line) > MAX_LINE:
+        raise ValueError(f"line too long (limit {MAX_LINE} bytes)")
+    # Only a whole line can be decoded: a read may end in the middle of a character.
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise ValueError("not valid UTF-8") from None
+    if CONTROL_CHARACTER.search(text):
+        raise ValueError("control characters are not allowed")
+    return text.strip()
+
+
+def choose_name(wanted: str, members: dict) -> str:
+    """Return the name that a handshake line asks for (H2, H5). Raises ValueError (H4)."""
+    if not wanted:
+        guests = (f"guest{number}" for number in itertools.count(1))
+        return next(guest for guest in guests if guest not in members)
+    if not re.fullmatch(r"[\w-]{1,20}", wanted):
+        raise ValueError("invalid name (1-20 letters, digits, _ or -)")
+    if wanted.casefold() in members:
+        raise ValueError(f"name {wanted} is taken")
+    return wanted
+
+
+def answer_command(command: str, argument: str, members: dict) -> str:
+    """Return the answer to a command that concerns its sender alone (C1, C2, C3).
+
+    Raises ValueError for a command that does not exist (C5).
+    """
+    if command == "/ping":
+        return f"* pong {argument}".rstrip()
+    if command == "/list":
+        names = ", ".join(members[key].name for key in sorted(members))
+        return f"* {len(members)} online: {names}"
+    if command == "/help":
+        return f"* commands: {COMMANDS}"
+    raise ValueError(f"unknown command: {command} (try /help)")
+
+
+def parse_work(argument: str) -> int:
+    """Return the milliseconds that `/work` asks for (C6). Raises ValueError with its usage."""
+    if not re.fullmatch("[1-9][0-9]{0,2}|1000", argument):
+        raise ValueError("usage: /work MS (1-1000)")
+    return int(argument)
+
+
+def burn_cpu(milliseconds: int) -> str:
+    """Compute for so long (C6), and return the answer.
+
+    The time is CPU time of this thread: beside another busy thread it takes twice as long.
+    """
+    end = time.thread_time() + milliseconds / 1000
+    while time.thread_time() < end:
+        if stop_signals:
+            return "! the work was cut short"
+    return f"* worked {milliseconds} ms"
+
+
+def refuse(connection: socket.socket) -> None:
+    """Say that the server is full, and close, without waiting for anything (L2)."""
+    # The client may have gone already, or have sent less than we try to read.
+    with connection, contextlib.suppress(OSError):
+        connection.setblocking(False)
+        connection.send(b"! server full\n")
+        connection.shutdown(socket.SHUT_WR)
+        # To close while input is unread would be a reset, and a reset can overtake our line.
+        connection.recv(HIGH_WATER)
+
+
+# ==== Start-up ====
+# This section, too, is the same in all four servers.
+
+# Holds a signal's number once a SIGINT or SIGTERM has come: then the server stops (L4).
+stop_signals: list[int] = []
+
+
+def catch_stop_signals() -> socket.socket:
+    """Return a socket that SIGINT or SIGTERM makes readable.
+
+    A list alone would wake nobody who waits in a system call. So Python writes a byte into a
+    pair of sockets whenever a signal comes: the self-pipe trick (Stevens, UNP; Bernstein).
+    """
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    # The descriptor is Python's from now on; it stays open for as long as signals may come.
+    signal.set_wakeup_fd(sender.detach())
+
+    def on_stop_signal(number: int, _) -> None:
+        stop_signals.append(number)
+        # A second one is to change nothing, not even while the interpreter ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    signal.signal(signal.SIGINT, on_stop_signal)
+    signal.signal(signal.SIGTERM, on_stop_signal)
+    return receiver
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Listen, and say where on standard output; a failure ends the program with one line."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
+    except UnicodeError:
+        raise SystemExit(f"{VERSION}: {host!r} cannot be the name of a host") from None
+    except (OSError, OverflowError) as error:
+        raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
+    # Accepted connections inherit both options. TCP_NODELAY: an answer does not wait for the
+    # client's acknowledgement of the one before (Nagle). SO_SNDBUF: left alone, Linux lets the
+    # send buffer grow to megabytes, and for seconds nobody could see whether a slow client reads.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    announce(f"{VERSION} listening on {address}")
+    return listener
+
+
+def announce(line: str) -> None:
+    """Print a line at once, though standard output may be a pipe."""
+    try:
+        print(line, flush=True)
+    except OSError as error:
+        # It is full, or nobody reads it. Closed, it is not tried again when Python ends.
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        raise SystemExit(f"{VERSION}: cannot write to standard output: {error}") from None
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the options."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{VERSION}: {message} (try --help)\n")
+
+    def print_help(self, file=None) -> None:
+        announce(self.format_help())
+
+
+def parse_options() -> argparse.Namespace:
+    """Read the command line; a mistake ends the program with one line and status 2."""
+    parser = OptionParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1", help="name or address to listen on")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
+    parser.add_argument("--idle-timeout", type=float, default=300, help="seconds; 0 is never")
+    parser.add_argument("--stall-timeout", type=float, default=1, help="seconds")
+    parser.add_argument("--max-clients", type=int, default=MAX_CLIENTS, help="more are refused")
+    parser.add_argument("--verbose", action="store_true", help="log every message")
+    options = parser.parse_args()
+    for name, lowest in (("idle_timeout", 0), ("stall_timeout", 0.001), ("max_clients", 1)):
+        # Written this way round, the comparison is false for "nan", too.
+        if not lowest <= getattr(options, name) <= 1_000_000:
+            parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
+    options.idle_timeout = options.idle_timeout or math.inf
+    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
+    return options
 
 
 def main() -> None:
     options = parse_options()
     signals = catch_stop_signals()
-    asyncio.run(serve(signals, open_listener(options.host, options.port), options))
+    worker = start_worker()
+    listener = open_listener(options.host, options.port)
+    asyncio.run(serve(listener, signals, worker, options))
 
 
 if __name__ == "__main__":
