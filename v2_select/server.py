@@ -130,8 +130,9 @@ class Server:
         for _ in range(MAX_CLIENTS):
             try:
                 connection, _ = self.listener.accept()
-                self.failing = False
+            # That was the last one.
             except BlockingIOError:
+                self.failing = False
                 return
             except OSError as error:
                 # Out of descriptors, mostly (EMFILE). select() would report the listener again at
