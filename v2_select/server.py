@@ -178,12 +178,12 @@ class Server:
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
         and no outbox grows beyond HIGH_WATER by more than one answer (F7, L3).
         """
-        while client.lines and len(client.outbox) <= HIGH_WATER:
+        while client.lines and not (client.leaving or stop_signals):
             self.on_line(client, client.lines.popleft())
             if client.work:
                 self.do_work(client)
                 break
-            if client.leaving or stop_signals:
+            if len(client.outbox) > HIGH_WATER:
                 break
         if client.leaving:
             self.finish(client)
@@ -288,6 +288,7 @@ class Server:
     def leave(self, client: Client) -> None:
         """Free its name (H5)."""
         client.leaving = True
+        client.lines.clear()
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
         client.name = ""
@@ -300,7 +301,6 @@ class Server:
         """
         self.leave(client)
         client.congested = False
-        client.lines.clear()
         self.set_deadline(client, self.options.stall_timeout)
         # flush() will see that it is leaving, even if there is nothing to send.
         self.writers.add(client.fd)

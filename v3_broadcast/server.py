@@ -199,12 +199,10 @@ class Server:
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
         and no outbox grows beyond HIGH_WATER by more than one batch (F7, L3).
         """
-        while client.lines and not self.holders:
+        while client.lines and not (self.holders or client.leaving or stop_signals):
             self.on_line(client, client.lines.popleft())
             if client.work:
                 self.do_work(client)
-                break
-            if client.leaving or stop_signals:
                 break
         if client.said:
             self.broadcast(client)
@@ -328,6 +326,7 @@ class Server:
     def leave(self, client: Client) -> None:
         """Free its name (H5), and tell the others (D3)."""
         client.leaving = True
+        client.lines.clear()
         self.release(client)
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
@@ -341,7 +340,6 @@ class Server:
         (RFC 2525, section 2.17). So what it still sends is read and thrown away.
         """
         self.leave(client)
-        client.lines.clear()
         self.set_deadline(client, self.options.stall_timeout)
         # flush() will see that it is leaving, even if there is nothing to send.
         self.writers.add(client.fd)

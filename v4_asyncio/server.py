@@ -219,9 +219,9 @@ class Server:
             await self.receive(client)
         if self.holders or self.turns.locked():
             await self.wait_for_release()
-        while client.lines and not self.holders:
+        while client.lines and not (self.holders or client.leaving or stop_signals):
             self.on_line(client, client.lines.popleft())
-            if client.work or client.leaving or stop_signals:
+            if client.work:
                 break
         if client.said:
             self.broadcast(client)
@@ -335,6 +335,7 @@ class Server:
     def leave(self, client: Client) -> None:
         """Free its name (H5), and tell the others (D3)."""
         client.leaving = True
+        client.lines.clear()
         self.release(client)
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
