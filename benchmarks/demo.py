@@ -1,4 +1,6 @@
-"""One scripted conversation with each of the four servers, side by side in four columns.
+"""One scripted conversation with each of the four servers, side by side.
+
+On a wide terminal the four stand in four columns, on one of 80 in two rows of two.
 
 What is printed is what the clients received, nothing else. No step waits for time to pass: after
 each one every client sends `/ping`, and by rule D4 the answer comes after everything that the step
@@ -14,7 +16,8 @@ import textwrap
 from benchmarks import launcher
 from benchmarks.lineclient import LineClient
 
-MIN_WIDTH, MAX_WIDTH = 92, 120  # of the whole table, in characters
+MAX_WIDTH = 120  # characters of the whole table: more would only be white space
+LEAST_COLUMN = 21  # characters in which "alice < * hello alice" fits
 
 # Who does what. A line typed by a client that has not come yet is its name.
 SCRIPT = (
@@ -88,11 +91,15 @@ def heading(actor: str, line: str) -> str:
 
 
 def render(transcripts: dict[str, list[Seen]], width: int, colour: bool, plain: bool) -> str:
-    """The four transcripts in columns, then what to look for. `plain` keeps to ASCII."""
+    """The four transcripts, then what to look for; no row is wider. `plain` keeps to ASCII."""
     vertical, horizontal, arrow = ("|", "-", "<") if plain else ("\u2502", "\u2500", "\u25c2")
-    width = max(MIN_WIDTH, min(MAX_WIDTH, width))
-    column = (width - 3 * (len(transcripts) - 1)) // len(transcripts)
-    rule = horizontal * (column * len(transcripts) + 3 * (len(transcripts) - 1))
+    divider = f" {vertical} "
+    width = min(MAX_WIDTH, width)
+    versions = list(transcripts)
+    abreast = columns_abreast(width, len(divider))
+    column = (width - len(divider) * (abreast - 1)) // abreast
+    rule = horizontal * (column * abreast + len(divider) * (abreast - 1))
+    rows_of_versions = [versions[i : i + abreast] for i in range(0, len(versions), abreast)]
 
     def paint(text: str, style: str | None) -> str:
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if colour and style in STYLES else text
@@ -106,32 +113,49 @@ def render(transcripts: dict[str, list[Seen]], width: int, colour: bool, plain: 
             rows += [(row, text[0]) for row in wrapped]
         return rows or [("-", "same")]
 
-    out = []
-    divider = f" {vertical} "
-    out.append(divider.join(paint(f"{name:{column}}", "heading") for name in transcripts).rstrip())
+    def names(row_of_versions: list[str]) -> str:
+        return divider.join(paint(f"{name:{column}}", "heading") for name in row_of_versions)
+
+    def wrap(text: str, first: str = "", further: str = "") -> list[str]:
+        return textwrap.wrap(text, len(rule), initial_indent=first, subsequent_indent=further)
+
+    out = [names(rows_of_versions[0]).rstrip()] if len(rows_of_versions) == 1 else []
     out.append(rule)
     for number, (actor, line) in enumerate(SCRIPT):
         what = f"{number + 1}. {heading(actor, line)}"
         groups = alike(transcripts, number)
         verdict = "same for all" if len(groups) == 1 else "differs"
-        space = " " * (len(rule) - len(what) - len(verdict))
         style = "differs" if verdict == "differs" else "same"
-        out.append(paint(what, "heading") + space + paint(verdict, style))
-        cells = [cell(steps[number]) for steps in transcripts.values()]
-        for row in range(max(map(len, cells))):
-            parts = []
-            for rows in cells:
-                text, kind = rows[row] if row < len(rows) else ("", None)
-                parts.append(paint(f"{text:{column}}", kind))
-            out.append(divider.join(parts).rstrip())
+        space = len(rule) - len(what) - len(verdict)
+        if space > 0:
+            out.append(paint(what, "heading") + " " * space + paint(verdict, style))
+        else:
+            out += [paint(row, "heading") for row in wrap(what)]
+            out.append(paint(verdict, style))
+        for row_of_versions in rows_of_versions:
+            # With more than one row of them, each has to say whose transcripts they are.
+            if len(rows_of_versions) > 1:
+                out.append(names(row_of_versions).rstrip())
+            cells = [cell(transcripts[version][number]) for version in row_of_versions]
+            for row in range(max(map(len, cells))):
+                parts = []
+                for rows in cells:
+                    text, kind = rows[row] if row < len(rows) else ("", None)
+                    parts.append(paint(f"{text:{column}}", kind))
+                out.append(divider.join(parts).rstrip())
         out.append(rule)
-    out.append(f'"bob {arrow} TEXT": bob\'s client received TEXT.  "-": nobody received anything.')
-    out += [
-        row
-        for remark in remarks(transcripts)
-        for row in textwrap.wrap(remark, len(rule), initial_indent="* ", subsequent_indent="  ")
-    ]
+    out += wrap(f'"bob {arrow} TEXT": bob\'s client received TEXT.  "-": nobody received anything.')
+    for remark in remarks(transcripts):
+        out += wrap(remark, "* ", "  ")
     return "\n".join(out)
+
+
+def columns_abreast(width: int, divider: int) -> int:
+    """How many transcripts fit beside each other: four, two, or one."""
+    for abreast in (4, 2):
+        if LEAST_COLUMN * abreast + divider * (abreast - 1) <= width:
+            return abreast
+    return 1
 
 
 def alike(transcripts: dict[str, list[Seen]], number: int) -> list[list[str]]:
@@ -193,7 +217,7 @@ def run() -> None:
             profile = launcher.PROFILES[version]
             server = servers.enter_context(launcher.launch(version, command, profile=profile))
             transcripts[version] = play(server)
-    width = shutil.get_terminal_size((110, 24)).columns
+    width = shutil.get_terminal_size((80, 24)).columns
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     try:
         "\u2502\u2500\u25c2".encode(sys.stdout.encoding or "ascii")
