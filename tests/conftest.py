@@ -258,7 +258,7 @@ def conversation(server: RunningServer, join: Callable) -> Conversation:
 def crowd() -> Iterator[Callable[[RunningServer], Crowd]]:
     """`crowd(server)`: many connections driven from one loop; all closed in the end."""
     with contextlib.ExitStack() as stack:
-        yield lambda running: stack.enter_context(Crowd(running.address))
+        yield lambda running: stack.enter_context(Crowd(running.address, running.profile))
 
 
 @pytest.fixture

@@ -222,7 +222,8 @@ class Crowd:
     `reading` is False never reads. A lost connection is a state (`closed`), not an exception.
     """
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], profile: str) -> None:
+        self.profile = profile
         self.members: list[Member] = []
         self._address = address
         self._selector = selectors.DefaultSelector()

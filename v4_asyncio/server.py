@@ -119,6 +119,7 @@ class Server:
         # Whatever has ended the coroutine: name and descriptor are freed.
         finally:
             self.drop(client)
+            await self.close_stream(client)
 
     def broadcast(self, sender: Client, notice: str = "") -> None:
         """Put what the sender has said, and a notice, in the outbox of everyone else who is in.
@@ -143,6 +144,13 @@ class Server:
         # asyncio asks recv() for 256 KiB. For so large a buffer the C library maps memory and
         # gives it back at each call; without this line a message costs twice as much.
         transport.max_size = READ_SIZE
+
+    async def close_stream(self, client: Client) -> None:
+        """Wait until asyncio has closed the connection."""
+        if client.writer:
+            # How the connection ended has been seen already.
+            with contextlib.suppress(OSError):
+                await client.writer.wait_closed()
 
     async def accept_clients(self) -> None:
         """Start a coroutine for each client. This is a coroutine itself."""
@@ -293,15 +301,13 @@ class Server:
         if not client.outbox:
             self.loop.call_soon(self.flush, client)
         client.outbox += data
-        if len(client.outbox) > READ_SIZE:
-            self.flush(client)
+        if len(client.outbox) + client.writer.transport.get_write_buffer_size() > HIGH_WATER:
+            self.hold(client)
 
     def flush(self, client: Client) -> None:
         """Give the outbox to the stream, which sends what the kernel takes, and keeps the rest."""
         if client.outbox and not client.writer.is_closing():
             client.writer.write(client.outbox)
-            if client.writer.transport.get_write_buffer_size() > HIGH_WATER:
-                self.hold(client)
         # A new one: the stream may still keep parts of the old one.
         client.outbox = bytearray()
 
