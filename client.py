@@ -29,6 +29,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from typing import NoReturn
@@ -48,6 +49,7 @@ CHUNK = 65536  # bytes to read at once
 LONGEST_ANSWER = 1 << 20  # bytes of a line that arrives; a longer one is shown in pieces
 CONNECT_SECONDS = 10.0  # how long a connection may take
 ANSWER_SECONDS = 3.0  # how long piped input waits for the answer to --name
+REDRAW_SECONDS = 0.05  # how long readline may take to notice that the terminal's width is another
 END_SECONDS = 0.2  # how long the end of the connection waits for that of the input to be noticed
 
 # Notices, errors and private messages; talk keeps the terminal's own colour.
@@ -226,7 +228,8 @@ class Terminal(Console):
     """A person at a terminal, whose typed line arriving lines do not tear (POSIX).
 
     readline moves the cursor relative to where it has left it, so it does not mind if the row that
-    it edits moves as a whole. That is how lines get in above it: see INSERT_ABOVE.
+    it edits moves as a whole. That is how lines get in above it: see INSERT_ABOVE. Limit: of a
+    typed line that is longer than the row, letters beyond ASCII may look torn at its border.
     """
 
     PROMPT = "> "
@@ -261,9 +264,15 @@ class Terminal(Console):
         self.names: set[str] = set()
 
     def take(self) -> None:
+        # What is typed before readline is there is kept for it: unedited, and not shown twice.
+        mode = termios.tcgetattr(self.input)
+        mode[3] &= ~(termios.ICANON | termios.ECHO)
+        termios.tcsetattr(self.input, termios.TCSANOW, mode)
         from_libedit = "libedit" in (readline.__doc__ or "")
         for setting in self.SETTINGS_OF_LIBEDIT if from_libedit else self.SETTINGS:
             readline.parse_and_bind(setting)
+        # Called when the terminal is readline's: what it has shown by itself just before goes.
+        readline.set_startup_hook(lambda: self.write("\r\x1b[K"))
         readline.set_completer_delims(" ")
         readline.set_completer(self.complete)
         signal.signal(signal.SIGTSTP, self.on_suspended)
@@ -302,7 +311,11 @@ class Terminal(Console):
             self.catch_ending_signals()
             termios.tcsetattr(self.input, termios.TCSANOW, self.editing_mode)
             self.editing_mode = None
-            os.kill(os.getpid(), signal.SIGWINCH)
+            # It does that only when the width changes; so let it change, for a moment.
+            rows, columns = termios.tcgetwinsize(self.input)
+            for width_for_now in (columns - 1, columns):
+                termios.tcsetwinsize(self.input, (rows, width_for_now))
+                time.sleep(REDRAW_SECONDS)
 
     def in_foreground(self) -> bool:
         """In the background the terminal is the shell's; to change it would stop us (SIGTTOU)."""
@@ -314,12 +327,16 @@ class Terminal(Console):
 
     def typed_lines(self) -> Iterator[bytes]:
         """Yield lines once Enter has been pressed, until Ctrl-D on an empty one."""
+        # readline shows what is typed only if the terminal would.
+        mode = termios.tcgetattr(self.input)
+        mode[3] |= termios.ECHO
+        termios.tcsetattr(self.input, termios.TCSANOW, mode)
         while True:
             try:
                 text = input(self.PROMPT)
             except EOFError:
                 self.ended = True
-                self.write("\r\x1b[K")
+                self.release()
                 return
             for line in text.split("\n"):
                 yield line.encode("utf-8", "surrogateescape")
@@ -426,12 +443,12 @@ def main() -> None:
         parser.error(f"--name is too long: a line holds at most {MAX_LINE} bytes")
     host, port = options.server
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    connection = connect(host, port, where)
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
     able = readline is not None and os.environ.get("TERM", "dumb") != "dumb"
     console = Terminal() if at_terminal and able else Console()
     try:
         console.take()
+        connection = connect(host, port, where)
         Conversation(connection, console, where, options.name).run()
     # `| head -1` has seen enough.
     except BrokenPipeError:

@@ -5,6 +5,7 @@ it says something, then looks at what the client printed. What a person would se
 `Screen`, a terminal so simple that it fails on any control sequence it does not know.
 """
 
+import codecs
 import contextlib
 import os
 import re
@@ -140,51 +141,108 @@ class PipedClient:
 class Screen:
     """What is to be seen after some output. Fails on all but the few controls it knows."""
 
-    PIECE = re.compile(r"\x1b\[[0-9;]*m|\x1b\[K|[\r\n\b]|[^\x00-\x1f\x7f-\x9f]|(.)", re.DOTALL)
+    PIECE = re.compile(
+        r"\x1b\[(\??[0-9;]*)([A-Za-z@])|\x1b([78DM])|([\r\n\b\x07])|([^\x00-\x1f\x7f-\x9f])|(.)",
+        re.DOTALL,
+    )
+    ROWS = 24
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
         self.rows: list[list[str]] = [[]]
+        self.row = 0
         self.column = 0
+        self.kept = (0, 0)
 
     def feed(self, text: str) -> None:
         """Obey some output."""
         for match in self.PIECE.finditer(text):
-            piece = match[0]
-            if match[1]:
-                raise AssertionError(f"a control character got through: {piece!r} in {text!r}")
-            if piece == "\r":
+            parameters, control, escape, code, character, unknown = match.groups()
+            if unknown:
+                raise AssertionError(f"a control character got through: {match[0]!r} in {text!r}")
+            if control:
+                self.control(control, parameters)
+            elif escape == "7":
+                # As a real terminal does, it keeps the place on the screen, not in the text.
+                self.kept = (self.row - self.top(), self.column)
+            elif escape == "8":
+                self.row = self.top() + self.kept[0]
+                self.column = self.kept[1]
+            elif escape == "D" or code == "\n":
+                self.down()
+            elif code == "\r":
                 self.column = 0
-            elif piece == "\n":
-                self.rows.append([])
-            elif piece == "\b":
+            elif code == "\b":
                 self.column -= 1
-            elif piece == "\x1b[K":
-                del self.rows[-1][self.column :]
-            elif not piece.startswith("\x1b"):
-                self.put(piece)
+            elif character:
+                self.put(character)
+            if code == "\n":
+                self.column = 0
+
+    def top(self) -> int:
+        """The first row that is on the screen; those before have been scrolled away."""
+        return max(0, len(self.rows) - self.ROWS)
+
+    def down(self) -> None:
+        self.row += 1
+        if self.row == len(self.rows):
+            self.rows.append([])
+
+    def control(self, control: str, parameters: str) -> None:
+        """Obey a control sequence (ECMA-48)."""
+        number = int(parameters) if parameters.isdecimal() else 1
+        row = self.rows[self.row]
+        match control:
+            case "A":
+                self.row -= number
+            case "B":
+                self.row += number
+            case "C":
+                self.column += number
+            case "D":
+                self.column -= number
+            case "K":
+                del row[self.column :]
+            case "J":
+                del row[self.column :]
+                del self.rows[self.row + 1 :]
+            case "L":
+                # What is pushed out at the end is blank: the client has made room before.
+                assert not self.rows[-1] or len(self.rows) < self.ROWS, "a row is pushed out"
+                if not self.rows[-1]:
+                    del self.rows[-1]
+                self.rows.insert(self.row, [])
+                assert self.row < len(self.rows)
+            case "P":
+                del row[self.column : self.column + number]
+            case "@":
+                row[self.column : self.column] = [" "] * number
+            case "m" | "h" | "l":
+                pass
+            case _:
+                raise AssertionError(f"an unknown control sequence: {parameters}{control}")
 
     def put(self, character: str) -> None:
         """Show a character; a wide one takes a second, empty cell, a combining one none."""
         if unicodedata.combining(character):
-            self.rows[-1][self.column - 1] += character
+            self.rows[self.row][self.column - 1] += character
             return
         cells = [character, ""] if unicodedata.east_asian_width(character) in "WF" else [character]
         if self.column + len(cells) > self.columns:
-            self.rows.append([])
+            self.down()
             self.column = 0
-        row = self.rows[-1]
+        row = self.rows[self.row]
         row.extend(" " * (self.column - len(row)))
         row[self.column : self.column + len(cells)] = cells
         self.column += len(cells)
 
     def text(self) -> list[str]:
-        """The rows, without what is blank at their ends."""
-        return ["".join(row).rstrip() for row in self.rows]
+        """The rows down to the cursor's, without what is blank at their ends."""
+        return ["".join(row).rstrip() for row in self.rows[: self.row + 1]]
 
     def before_cursor(self) -> str:
         """The cursor's row as far as the cursor."""
-        return "".join(self.rows[-1][: self.column])
+        return "".join(self.rows[self.row][: self.column])
 
 
 class Person:
@@ -196,6 +254,8 @@ class Person:
         self.usual_mode = termios.tcgetattr(self.terminal)
         self.screen = Screen(columns)
         self.output = b""
+        self.decoder = codecs.getincrementaldecoder("utf-8")()
+        self.unfinished = ""
         streams = {"stdin": self.terminal, "stdout": self.terminal}
         self.process = start_client(*arguments, **{**streams, **options})
 
@@ -209,7 +269,11 @@ class Person:
             return False
         data = os.read(self.master, 65536)
         self.output += data
-        self.screen.feed(data.decode())
+        text = self.unfinished + self.decoder.decode(data)
+        # A read may end in the middle of a control sequence.
+        whole = re.sub(r"\x1b(\[[?0-9;]*)?\Z", "", text)
+        self.unfinished = text[len(whole) :]
+        self.screen.feed(whole)
         return True
 
     def see(self, *rows: str) -> None:
@@ -570,8 +634,11 @@ def test_a_flood_does_not_tear_the_typed_line(sit_down) -> None:
         ("axb\x1b[D\x1b[D\x1b[3~", "ab"),
         ("axb\x1b[D\x1b[D\x04", "ab"),
         ("\x1b[D\x1b[C\x7f\x17\x1b[3~a", "a"),
-        ("\x1b[A\x1b[1;5C\x1bOP\x1b[200~a\x0c\x00\x9b\x07", "a"),
-        ("tab\tbed", "tab\tbed"),
+        ("tab\tbed", "tabbed"),
+        ("one two\x01\x0bthree", "three"),
+        ("one two three\x1bb\x1bb\x1bd", "one  three"),
+        ("one three\x1b[1;5Dtwo ", "one two three"),
+        ("one three\x01\x1b[1;5C two", "one two three"),
         ("é你👍\x7fß", "é你ß"),
     ],
 )
@@ -585,6 +652,99 @@ def test_editing_keys(sit_down, keys: str, line: str) -> None:
         person.type(bytes([byte]))
     person.type("\r")
     assert peer.hear() == line
+
+
+def test_history(sit_down) -> None:
+    """Up and Ctrl-R bring back what was typed; Down leads to what is new again."""
+    person, peer = sit_down()
+    for line in ("first thing", "second"):
+        person.type(line + "\n")
+        assert peer.hear() == line
+        person.see(f"> {line}", ">")
+    person.type("\x1b[A\x1b[A")
+    person.see("> first thing")
+    person.type("\x1b[B\n")
+    assert peer.hear() == "second"
+    person.see("> second", ">")
+    person.type("\x12thi")
+    person.wait_until(lambda: "first thing" in person.screen.text()[-1], "the search")
+    person.type("\r")
+    assert peer.hear() == "first thing"
+
+
+def test_lines_arrive_during_a_search(sit_down) -> None:
+    """Ctrl-R has a row of its own kind, and that is not torn either."""
+    person, peer = sit_down()
+    person.type("something\n")
+    assert peer.hear() == "something"
+    person.type("\x12som")
+    person.wait_until(lambda: "`som': something" in person.screen.text()[-1], "the search")
+    row = person.screen.text()[-1]
+    peer.say("bob: hi", "bob: ho")
+    person.see("bob: hi", "bob: ho", row)
+    person.type("\r")
+    assert peer.hear() == "something"
+
+
+def test_tab_completes_commands_and_names(sit_down) -> None:
+    """H3, D3, C2: those who have been heard of can be named, those who have left cannot."""
+    person, peer = sit_down()
+    peer.say("* hello alice", "* bob joined", "carol: hi", "@dave: psst", "* erin joined")
+    peer.say("* erin left")
+    person.see("* erin left", ">")
+    person.type("/pi\tx\n")
+    assert peer.hear() == "/ping x"
+    person.see("> /ping x", ">")
+    for start, name in (("Bo", "bob"), ("c", "carol"), ("d", "dave"), ("al", "alice")):
+        person.type(f"/pm {start}\thi\n")
+        assert peer.hear() == f"/pm {name} hi"
+        person.see(f"> /pm {name} hi", ">")
+    person.type("/pm er\t\n")
+    assert peer.hear() == "/pm er"
+    peer.say("* 2 online: alice, zoe")
+    person.see("* 2 online: alice, zoe", ">")
+    person.type("/pm z\thi\n")
+    assert peer.hear() == "/pm zoe hi"
+    person.see("> /pm zoe hi", ">")
+    person.type("/pm car\t\n")
+    assert peer.hear() == "/pm car"
+
+
+@pytest.mark.parametrize("size", [1025, 5000])
+def test_a_line_that_no_server_takes_is_not_sent(sit_down, size: int) -> None:
+    """F2: one line says so, and the next one goes through; 1024 bytes are no reason."""
+    person, peer = sit_down()
+    person.type("x" * size + "\n")
+    person.wait_until(lambda: "1024" in "".join(person.screen.text()), "the refusal")
+    person.type("\u00e9" * 512 + "\n")
+    assert peer.hear() == "\u00e9" * 512
+
+
+@pytest.mark.parametrize("size", [1025, 5 * MEGABYTE])
+def test_a_piped_line_that_no_server_takes_is_not_sent(fake_server: FakeServer, size: int) -> None:
+    """F2: one line on standard error; what stands before and after is sent."""
+    typed = b"before\n" + b"x" * size + b"\n" + b"y" * 1024 + b"\r\nafter\n"
+    client = PipedClient(fake_server.target, typed=b"", end=False, memory=64 * MEGABYTE)
+    writer = threading.Thread(target=write_and_close, args=[client.process.stdin, typed])
+    writer.start()
+    peer = fake_server.accept()
+    assert peer.lines.read() == b"before\n" + b"y" * 1024 + b"\r\nafter\n"
+    peer.close()
+    writer.join(SECONDS)
+    status, output, errors = client.finish()
+    assert (status, output, errors.count("\n")) == (0, "", 1)
+    assert "1024" in errors
+
+
+def write_and_close(stream, data: bytes) -> None:
+    stream.write(data)
+    stream.close()
+
+
+def test_an_overlong_name_is_wrong_usage() -> None:
+    """F2: it would be refused as any line."""
+    status, output, errors = PipedClient("127.0.0.1:1", "--name", "x" * 1025).finish()
+    assert (status, output, errors.count("\n")) == (2, "", 1)
 
 
 @pytest.mark.parametrize(
@@ -603,14 +763,12 @@ def test_a_key_may_come_in_two_reads(
     assert peer.hear() == line
 
 
-@pytest.mark.parametrize("letter", ["a", "你", "e\u0301", "\u202e"])
-def test_a_typed_line_longer_than_the_row_stays_on_it(sit_down, letter: str) -> None:
+def test_a_typed_line_longer_than_the_row_stays_on_it(sit_down) -> None:
     """One row shows the text around the cursor; the line that is sent is whole."""
     person, peer = sit_down(columns=20)
     peer.say("bob: hi")
     person.see("bob: hi", ">")
-    person.type(letter * 60)
-    person.type("z")
+    person.type("a" * 60 + "z")
     person.wait_until(lambda: person.screen.text()[-1].endswith("z"), "the line's end")
     assert len(person.screen.rows) == 2
     person.type("\x01")
@@ -619,7 +777,7 @@ def test_a_typed_line_longer_than_the_row_stays_on_it(sit_down, letter: str) -> 
     person.wait_until(lambda: len(person.screen.rows) == 3, "bob's line")
     assert person.screen.text()[1] == "bob: ho"
     person.type("\n")
-    assert peer.hear() == letter * 60 + "z"
+    assert peer.hear() == "a" * 60 + "z"
 
 
 def test_pasted_lines_are_sent_one_by_one(sit_down) -> None:
@@ -726,12 +884,13 @@ def test_a_suspended_client_can_be_ended(sit_down) -> None:
 
 
 def test_a_new_size_of_the_window_is_obeyed(sit_down) -> None:
-    """SIGWINCH draws the typed line again, in the new width."""
+    """SIGWINCH draws the typed line again, as much of it as fits into the new width."""
     person, _ = sit_down(columns=60)
     person.type("abcdefghijklmnopqrstuvwxyz")
     person.see("> abcdefghijklmnopqrstuvwxyz")
     fcntl.ioctl(person.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 12, 0, 0))
-    person.see("> rstuvwxyz")
+    person.wait_until(lambda: person.screen.text()[-1].endswith("tuvwxyz"), "the line's end")
+    person.wait_until(lambda: len(person.screen.text()[-1]) < 12, "a row that fits")
 
 
 def test_a_terminal_without_job_control(sit_down) -> None:
@@ -766,12 +925,12 @@ def test_each_kind_of_line_has_its_colour(sit_down) -> None:
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
 def test_no_colours_when_not_wanted(sit_down, environment: dict) -> None:
-    """no-color.org; and a dumb terminal gets no sequence at all, but is not torn either."""
+    """no-color.org; and a dumb terminal, which edits its line itself, gets no sequence at all."""
     person, peer = sit_down(environment=environment)
-    person.type("typing")
-    person.see("> typing")
     peer.say(*KINDS)
-    person.see(*KINDS, "> typing")
+    person.see(*KINDS, *([""] if "TERM" in environment else [">"]))
+    person.type("typed\n")
+    assert peer.hear() == "typed"
     assert colours_of(person.output) == [b""] * 4
     assert ("TERM" in environment) == (b"\x1b" not in person.output)
 
