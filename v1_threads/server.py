@@ -3,8 +3,8 @@
 
 Each client has a thread of its own that does one thing after another: wait for input, answer,
 wait again. While it waits it costs no CPU and stops nobody; what it was doing is simply where
-it stands in the code. It ends where threads do: each costs some 40 KiB and a switch; what they
-share needs a lock; Python runs one at a time, so those that compute take turns.
+it stands in the code. Its limits are those of threads: each costs some 40 KiB and a switch; what
+they share needs a lock; Python runs one at a time, so those that compute take turns.
 
 Run it: python3 v1_threads/server.py. Talk to it: python3 client.py v1
 """
@@ -32,7 +32,7 @@ READ_SIZE = 16 * 1024  # bytes of input that one turn of a client takes in at mo
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
 LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
 STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
-TICK = 0.1  # seconds between two looks at what no event tells of
+TICK = 0.1  # seconds between two attempts at what no event tells of: accept(), the stop
 ACCEPTORS = 4  # threads that wait for clients, see serve()
 
 
@@ -46,7 +46,7 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # What has not been sent yet: all that one turn puts there goes in one call.
+        # What has not been sent yet. All that one turn puts here is sent in one call, if it fits.
         self.outbox = bytearray()
         # How many milliseconds of work it has asked for; 0 when there is nothing to do.
         self.work = 0
@@ -132,10 +132,6 @@ class Server:
         client.waiting = True
         data = client.connection.recv(READ_SIZE)
         client.waiting = False
-        # Bytes alone do not put the deadline off, the end of a line does, even of one that is
-        # refused (L1).
-        if b"\n" in data:
-            self.set_deadline(client, self.options.idle_timeout)
         return data
 
     def take_turn(self, client: Client) -> None:
@@ -158,6 +154,10 @@ class Server:
             if client.leaving or stop_signals:
                 return
         self.flush(client)
+        # Only from now on it is idle. Bytes alone do not put the deadline off, the end of a line
+        # does, even of one that is refused (L1).
+        if b"\n" in data:
+            self.set_deadline(client, self.options.idle_timeout)
         # The client has said all, and has its answers (L5). When the server stops it may not be
         # true that the input has ended: see stop().
         if not data and not stop_signals:
@@ -195,7 +195,6 @@ class Server:
         self.send(client, burn_cpu(client.work))
         self.flush(client)
         client.work = 0
-        self.set_deadline(client, self.options.idle_timeout)
 
     def send(self, client: Client, line: str) -> None:
         """Put a line in the outbox."""
@@ -275,8 +274,11 @@ def serve(listener: socket.socket, signals: socket.socket, options: argparse.Nam
     # One thread could accept all. But Thread.start() returns only after the new thread has had a
     # turn, and beside busy threads that is a long wait in the queue for the interpreter's lock:
     # with one acceptor 200 newcomers beside 10 flooders are greeted in 11 s, with four in 3 s.
-    for _ in range(ACCEPTORS):
-        threading.Thread(target=server.accept_clients, daemon=True).start()
+    try:
+        for _ in range(ACCEPTORS):
+            threading.Thread(target=server.accept_clients, daemon=True).start()
+    except (RuntimeError, MemoryError) as error:
+        raise SystemExit(f"{VERSION}: cannot start a thread: {error}") from None
     # Python runs its signal handlers in the main thread, so this one does nothing but wait.
     signals.recv(1)
     # Without it accept() would go on waiting, and take one more. (macOS: not connected.)
@@ -303,7 +305,7 @@ def split_lines(client: "Client", data: bytes) -> list[bytes]:
         _, line_end, data = data.partition(b"\n")
         client.skipping = not line_end
     *lines, client.rest = (client.rest + data).split(b"\n")
-    # More than this cannot become a line any more, even if its last byte is a CR. It is refused
+    # This can become no line any more, even if its last byte is the CR of an ending. It is refused
     # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
     if len(client.rest) > MAX_LINE + 1:
         lines.append(client.rest)
@@ -375,7 +377,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent less than we try to read.
+    # The client may have gone already, or have sent nothing that could be read.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """v2_select: one thread, select(), non-blocking sockets.
 
-One thread serves all, as it waits for none: select() tells which sockets can be read or
-written now. Half a line, half an answer, whose turn it is: what a thread of v1 had on its stack
-is kept by hand. In return nothing needs a lock. It ends where each turn tells select() of every
-client, so that idle ones cost; at descriptor 1024; and where one computes, for then all wait.
+One thread can serve all as long as it waits for no single one: select() tells which sockets can be
+read or written now. Half a line, half an answer, whose turn it is: what each thread of v1 had on
+its stack, the loop has to remember. In return nothing needs a lock. Its limits: each turn tells
+select() of every client, so idle ones cost; no descriptor above 1023; and one that computes makes
+all wait.
 
 Run it: python3 v2_select/server.py. Talk to it: python3 client.py v2
 """
@@ -27,7 +28,7 @@ from typing import NoReturn
 
 VERSION = "v2_select"
 DEFAULT_PORT = 8002
-# select() knows no descriptor from 1024 up; on Windows it knows 512 sockets of any number.
+# select() knows no descriptor above 1023; on Windows it knows 512 sockets, whatever their numbers.
 MAX_CLIENTS = 1000 if os.name == "posix" else 500
 FD_SETSIZE = 1024 if os.name == "posix" else math.inf
 COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
@@ -37,7 +38,7 @@ READ_SIZE = 16 * 1024  # bytes of input that one turn of a client takes in at mo
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
 LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
 STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
-TICK = 0.1  # seconds between two looks at what no event tells of
+TICK = 0.1  # seconds between two looks at the clock, and at a listener that failed
 
 
 class Client:
@@ -52,10 +53,9 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn. While there are any, no more
-        # are read.
+        # Lines that have been read and wait for the client's turn.
         self.lines: deque[bytes] = deque()
-        # What has not been sent yet: all that one turn puts there goes in one call.
+        # What has not been sent yet. All that one turn puts here is sent in one call, if it fits.
         self.outbox = bytearray()
         # How many milliseconds of work it has asked for; 0 when there is nothing to do.
         self.work = 0
@@ -81,8 +81,9 @@ class Server:
         self.clients: dict[int, Client] = {}
         # Those who are in, by casefolded name.
         self.members: dict[str, Client] = {}
-        # Clients with lines to process. Who has had a turn goes to the end of the queue.
-        self.turns: deque[Client] = deque()
+        # Clients with lines to process, the one whose turn is next in front. A client that has had
+        # its turn, and has lines left, goes to the end.
+        self.ready: deque[Client] = deque()
         # The descriptors whose input is wanted, and those with output that waits.
         self.readers = {listener.fileno()}
         self.writers: set[int] = set()
@@ -96,7 +97,7 @@ class Server:
     def turn(self) -> None:
         """Wait until something can be done, and do it: one turn of the loop."""
         seconds = TICK if self.clients or self.failing else None
-        if self.turns:
+        if self.ready:
             seconds = 0
         readable, _, _ = select.select(self.readers, self.writers, (), seconds)
         for fd in readable:
@@ -104,14 +105,19 @@ class Server:
                 self.attempt(self.receive, self.clients[fd])
         if self.listener.fileno() in readable:
             self.accept_clients()
-        # Those who are in the queue now: who has lines left after a turn waits for the next one.
-        for _ in range(len(self.turns)):
-            self.take_turn(self.turns.popleft())
-        # Most sockets have room, so to try costs less than to ask select() first.
-        for fd in list(self.writers):
-            self.attempt(self.flush, self.clients[fd])
+        # Only now it is known who has sent or read something while the last turn lasted long.
         if time.monotonic() >= self.next_tick:
             self.on_tick()
+        # One turn each for those who are ready now. When that takes long (/work does), the rest of
+        # them wait for the next turn of the loop, or meanwhile nobody would look at select().
+        for _ in range(len(self.ready)):
+            self.take_turn(self.ready.popleft())
+            if time.monotonic() >= self.next_tick:
+                break
+        # Not only those that select() has reported: what was put in an outbox in this turn goes at
+        # once, as most sockets have room.
+        for fd in list(self.writers):
+            self.attempt(self.flush, self.clients[fd])
 
     def attempt(self, action: Callable[[Client], None], client: Client) -> None:
         """Do what may fail with one client without any harm to the others."""
@@ -148,8 +154,7 @@ class Server:
             connection.setblocking(False)
             client = Client(connection)
             self.clients[client.fd] = client
-            self.readers.add(client.fd)
-            self.set_deadline(client, self.options.idle_timeout)
+            self.await_turn(client)
             self.send(client, f"* {VERSION}: enter your name")
 
     def receive(self, client: Client) -> None:
@@ -164,13 +169,11 @@ class Server:
             if client.ended and not client.outbox:
                 self.drop(client)
             return
-        self.readers.discard(client.fd)
         client.lines.extend(split_lines(client, data))
-        self.turns.append(client)
-        # Bytes alone do not put the deadline off, the end of a line does, even of one that is
-        # refused (L1).
-        if b"\n" in data:
-            self.set_deadline(client, self.options.idle_timeout)
+        # Half a line is nothing to take a turn for. While whole ones wait, no more is read.
+        if client.lines or client.ended or b"\n" in data:
+            self.readers.discard(client.fd)
+            self.ready.append(client)
 
     def take_turn(self, client: Client) -> None:
         """Process lines: all that one read brought, or as many as there is room to answer.
@@ -196,11 +199,13 @@ class Server:
     def await_turn(self, client: Client) -> None:
         """See to what is next for a client that may speak: its lines, its end, or its input."""
         if client.lines:
-            self.turns.append(client)
+            self.ready.append(client)
         elif client.ended:
             self.finish(client)
         else:
+            # From now on it is idle: no line of its own waits, or is being worked on (L1).
             self.readers.add(client.fd)
+            self.set_deadline(client, self.options.idle_timeout)
 
     def on_line(self, client: Client, line: bytes) -> None:
         """Process one line: a name, a command or a text."""
@@ -229,7 +234,6 @@ class Server:
         """Compute what the client has asked for: there is no other place, so all wait."""
         self.send(client, burn_cpu(client.work))
         client.work = 0
-        self.set_deadline(client, self.options.idle_timeout)
 
     def send(self, client: Client, line: str) -> None:
         """Put a line in the outbox; this turn of the loop will try to send it."""
@@ -247,7 +251,6 @@ class Server:
         # Half, for near the mark each line would be a reason to stop again.
         if client.congested and len(client.outbox) <= HIGH_WATER // 2:
             client.congested = False
-            self.set_deadline(client, self.options.idle_timeout)
             self.await_turn(client)
         if not client.outbox:
             self.writers.discard(client.fd)
@@ -289,6 +292,8 @@ class Server:
         """Free its name (H5)."""
         client.leaving = True
         client.lines.clear()
+        if client in self.ready:
+            self.ready.remove(client)
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
         client.name = ""
@@ -318,8 +323,6 @@ class Server:
     def drop(self, client: Client) -> None:
         """Close at once; what was not sent yet is lost."""
         self.leave(client)
-        if client in self.turns:
-            self.turns.remove(client)
         self.readers.discard(client.fd)
         self.writers.discard(client.fd)
         del self.clients[client.fd]
@@ -366,7 +369,7 @@ def split_lines(client: "Client", data: bytes) -> list[bytes]:
         _, line_end, data = data.partition(b"\n")
         client.skipping = not line_end
     *lines, client.rest = (client.rest + data).split(b"\n")
-    # More than this cannot become a line any more, even if its last byte is a CR. It is refused
+    # This can become no line any more, even if its last byte is the CR of an ending. It is refused
     # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
     if len(client.rest) > MAX_LINE + 1:
         lines.append(client.rest)
@@ -438,7 +441,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent less than we try to read.
+    # The client may have gone already, or have sent nothing that could be read.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """v3_broadcast: v2_select with broadcast; the first of the four that is a chat room.
 
-What one client says goes to all the others, so one who does not read can hurt them: its outbox
-grows by what they say, and no limit on its own input helps. So while anybody's outbox is too
-full, nobody is heard; the kernel makes the senders wait, and whoever stays stuck has to go. What
-it costs: a line in is a line out for each other client. A turn gathers them, and sends each
-client its share in one call. It ends where v2 ends.
+What one client says goes to all the others. So the outbox of one that does not read grows by what
+they say, and no limit on its own input helps. While anybody's outbox is too full, nobody is heard;
+the kernel makes the senders wait, and whoever stays stuck has to go. What it costs: a line in is a
+line out for each other client. A turn gathers them, and sends each client its share in one call.
+Its limits are those of v2: idle clients cost, 1024 descriptors, and one that computes stops all.
 
 Run it: python3 v3_broadcast/server.py. Talk to it, in two terminals: python3 client.py v3
 """
@@ -28,7 +28,7 @@ from typing import NoReturn
 
 VERSION = "v3_broadcast"
 DEFAULT_PORT = 8003
-# select() knows no descriptor from 1024 up; on Windows it knows 512 sockets of any number.
+# select() knows no descriptor above 1023; on Windows it knows 512 sockets, whatever their numbers.
 MAX_CLIENTS = 1000 if os.name == "posix" else 500
 FD_SETSIZE = 1024 if os.name == "posix" else math.inf
 COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
@@ -39,7 +39,7 @@ HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines h
 BATCH_SIZE = 32 * 1024  # bytes of what one client says that go to the others in one piece (L3)
 LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
 STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
-TICK = 0.1  # seconds between two looks at what no event tells of
+TICK = 0.1  # seconds between two looks at the clock, and at a listener that failed
 
 
 class Client:
@@ -54,12 +54,11 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn. While there are any, no more
-        # are read.
+        # Lines that have been read and wait for the client's turn.
         self.lines: deque[bytes] = deque()
         # What it has said in this turn, for all the others.
         self.said = bytearray()
-        # What has not been sent yet: all that one turn puts there goes in one call.
+        # What has not been sent yet. All that one turn puts here is sent in one call, if it fits.
         self.outbox = bytearray()
         # How many milliseconds of work it has asked for; 0 when there is nothing to do.
         self.work = 0
@@ -83,8 +82,9 @@ class Server:
         self.clients: dict[int, Client] = {}
         # Those who are in, by casefolded name.
         self.members: dict[str, Client] = {}
-        # Clients with lines to process. Who has had a turn goes to the end of the queue.
-        self.turns: deque[Client] = deque()
+        # Clients with lines to process, the one whose turn is next in front. A client that has had
+        # its turn, and has lines left, goes to the end.
+        self.ready: deque[Client] = deque()
         # Clients whose outbox is too full: while there are any, nobody is heard. See hold().
         self.holders: set[Client] = set()
         # The descriptors whose input is wanted, and those with output that waits.
@@ -114,8 +114,8 @@ class Server:
         seconds = TICK if self.clients or self.failing else None
         readers = self.readers
         if self.holders:
-            readers = readers.difference(self.clients)
-        elif self.turns:
+            readers = self.readers_in_a_hold()
+        elif self.ready:
             seconds = 0
         readable, _, _ = select.select(readers, self.writers, (), seconds)
         for fd in readable:
@@ -123,16 +123,21 @@ class Server:
                 self.attempt(self.receive, self.clients[fd])
         if self.listener.fileno() in readable:
             self.accept_clients()
-        # Those who are in the queue now: who has lines left after a turn waits for the next one.
-        for _ in range(len(self.turns)):
-            if self.holders:
-                break
-            self.take_turn(self.turns.popleft())
-        # Most sockets have room, so to try costs less than to ask select() first.
-        for fd in list(self.writers):
-            self.attempt(self.flush, self.clients[fd])
+        # Only now it is known who has sent or read something while the last turn lasted long.
         if time.monotonic() >= self.next_tick:
             self.on_tick()
+        # One turn each for those who are ready now. When that takes long (/work does), the rest of
+        # them wait for the next turn of the loop, or meanwhile nobody would look at select().
+        for _ in range(len(self.ready)):
+            if self.holders:
+                break
+            self.take_turn(self.ready.popleft())
+            if time.monotonic() >= self.next_tick:
+                break
+        # Not only those that select() has reported: what was put in an outbox in this turn goes at
+        # once, as most sockets have room.
+        for fd in list(self.writers):
+            self.attempt(self.flush, self.clients[fd])
 
     def attempt(self, action: Callable[[Client], None], client: Client) -> None:
         """Do what may fail with one client without any harm to the others."""
@@ -169,8 +174,7 @@ class Server:
             connection.setblocking(False)
             client = Client(connection)
             self.clients[client.fd] = client
-            self.readers.add(client.fd)
-            self.set_deadline(client, self.options.idle_timeout)
+            self.await_turn(client)
             self.send(client, f"* {VERSION}: enter your name")
 
     def receive(self, client: Client) -> None:
@@ -185,19 +189,17 @@ class Server:
             if client.ended and not client.outbox:
                 self.drop(client)
             return
-        self.readers.discard(client.fd)
         client.lines.extend(split_lines(client, data))
-        self.turns.append(client)
-        # Bytes alone do not put the deadline off, the end of a line does, even of one that is
-        # refused (L1).
-        if b"\n" in data:
-            self.set_deadline(client, self.options.idle_timeout)
+        # Half a line is nothing to take a turn for. While whole ones wait, no more is read.
+        if client.lines or client.ended or b"\n" in data:
+            self.readers.discard(client.fd)
+            self.ready.append(client)
 
     def take_turn(self, client: Client) -> None:
         """Process lines: all that one read brought, or as many as everybody has room for.
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
-        and no outbox grows beyond HIGH_WATER by more than one batch (F7, L3).
+        and no outbox grows beyond HIGH_WATER by more than one answer, or one batch (F7, L3).
         """
         while client.lines and not (self.holders or client.leaving or stop_signals):
             self.on_line(client, client.lines.popleft())
@@ -214,11 +216,14 @@ class Server:
     def await_turn(self, client: Client) -> None:
         """See to what is next for a client that may speak: its lines, its end, or its input."""
         if client.lines:
-            self.turns.append(client)
+            self.ready.append(client)
         elif client.ended:
             self.finish(client)
         else:
             self.readers.add(client.fd)
+            # From now on it is idle: no line of its own waits, or is being worked on (L1).
+            if client not in self.holders:
+                self.set_deadline(client, self.options.idle_timeout)
 
     def on_line(self, client: Client, line: bytes) -> None:
         """Process one line: a name, a command or a text."""
@@ -257,14 +262,14 @@ class Server:
         if recipient is None:
             raise ValueError(f"no such user: {name}")
         # What it has said before comes first (F5).
-        self.broadcast(client)
+        if client.said:
+            self.broadcast(client)
         self.send(recipient, f"@{client.name}: {text}")
 
     def do_work(self, client: Client) -> None:
         """Compute what the client has asked for: there is no other place, so all wait."""
         self.send(client, burn_cpu(client.work))
         client.work = 0
-        self.set_deadline(client, self.options.idle_timeout)
 
     def send(self, client: Client, line: str) -> None:
         """Put a line in the outbox."""
@@ -305,13 +310,14 @@ class Server:
         # Out of descriptors a moment ago, accept() may work by now.
         if not stop_signals:
             self.readers.add(self.listener.fileno())
+        # A client is not idle while a line of its own waits; in a hold it may wait unread.
+        in_a_hold = bool(self.holders)
         for client in list(self.clients.values()):
             if client.deadline > now:
                 continue
             if client.leaving or client in self.holders:
                 self.on_stalled(client)
-            # Who has a line waiting is not idle. In a hold, who knows?
-            elif not client.lines and not self.holders:
+            elif not client.lines and not in_a_hold:
                 self.on_idle(client)
 
     def on_stalled(self, client: Client) -> None:
@@ -327,10 +333,14 @@ class Server:
         """Free its name (H5), and tell the others (D3)."""
         client.leaving = True
         client.lines.clear()
+        if client in self.ready:
+            self.ready.remove(client)
         self.release(client)
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
-            self.broadcast(client, f"* {client.name} left\n")
+            # When the server stops, all leave, and nobody is told who else does.
+            if not stop_signals:
+                self.broadcast(client, f"* {client.name} left\n")
         client.name = ""
 
     def finish(self, client: Client) -> None:
@@ -357,8 +367,6 @@ class Server:
     def drop(self, client: Client) -> None:
         """Close at once; what was not sent yet is lost."""
         self.leave(client)
-        if client in self.turns:
-            self.turns.remove(client)
         self.readers.discard(client.fd)
         self.writers.discard(client.fd)
         del self.clients[client.fd]
@@ -378,8 +386,12 @@ class Server:
             self.holders.add(client)
             self.set_deadline(client, self.options.stall_timeout)
 
+    def readers_in_a_hold(self) -> list[int]:
+        """Return whose input is wanted all the same: newcomers, and what the leaving still send."""
+        return [fd for fd in self.readers if fd not in self.clients or self.clients[fd].leaving]
+
     def release(self, client: Client) -> None:
-        """This client is no reason any more to hear nobody."""
+        """End the hold as far as it is this client's."""
         if client in self.holders:
             self.holders.discard(client)
             self.set_deadline(client, self.options.idle_timeout)
@@ -389,8 +401,6 @@ class Server:
         end = time.monotonic() + STOP_TIME
         self.readers.discard(self.listener.fileno())
         self.listener.close()
-        # Nobody is told who else is leaving.
-        self.members.clear()
         for client in list(self.clients.values()):
             if not client.leaving:
                 self.send(client, "* server shutting down")
@@ -427,7 +437,7 @@ def split_lines(client: "Client", data: bytes) -> list[bytes]:
         _, line_end, data = data.partition(b"\n")
         client.skipping = not line_end
     *lines, client.rest = (client.rest + data).split(b"\n")
-    # More than this cannot become a line any more, even if its last byte is a CR. It is refused
+    # This can become no line any more, even if its last byte is the CR of an ending. It is refused
     # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
     if len(client.rest) > MAX_LINE + 1:
         lines.append(client.rest)
@@ -499,7 +509,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent less than we try to read.
+    # The client may have gone already, or have sent nothing that could be read.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")

@@ -3,9 +3,9 @@
 
 Each client again has code that does one thing after another, as in v1, but all on one thread, as
 in v3: at an `await` a coroutine hands the thread to the next that can go on. Between two awaits
-nothing else runs, so nothing needs a lock against the others. The loop asks epoll or kqueue,
-which are told of a client once, not at each turn: idle ones are free, no descriptor is too high.
-It ends where a message's price counts: more steps of Python than v3 takes.
+nothing else runs, so nothing needs a lock against the others. The loop waits in epoll or kqueue,
+which is told of a client once, not at each wait: idle ones cost no time, and no descriptor is too
+high. Its limit is the price of a message: it takes more steps of Python than in v3.
 
 Run it: python3 v4_asyncio/server.py. Talk to it, in two terminals: python3 client.py v4
 """
@@ -36,7 +36,8 @@ HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines h
 BATCH_SIZE = 32 * 1024  # bytes of what one client says that go to the others in one piece (L3)
 LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
 STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
-TICK = 0.1  # seconds between two looks at what no event tells of
+TICK = 0.1  # seconds between two attempts to accept while that fails (L2)
+ACCEPTS_AT_ONCE = 100  # newcomers let in before the others get their turn
 
 
 class Client:
@@ -58,13 +59,13 @@ class Client:
         self.lines: deque[bytes] = deque()
         # What it has said in this turn, for all the others.
         self.said = bytearray()
-        # What has not been given to the stream yet: all that gathers there goes in one call.
+        # What has not been given to the stream yet: all that gathers here is given in one call.
         self.outbox = bytearray()
         # How many milliseconds of work it has asked for, 0 when there is nothing to do; and the
         # result to come, once the work has been given to the thread for it.
         self.work = 0
         self.working: asyncio.Future | None = None
-        # Waits until the client has read, while the client holds the room.
+        # While the client holds the room: the task that waits until it has read, see hold().
         self.relief: asyncio.Task | None = None
         # The end of its input has come.
         self.ended = False
@@ -89,8 +90,9 @@ class Server:
         self.clients: set[Client] = set()
         # Those who are in, by casefolded name.
         self.members: dict[str, Client] = {}
-        # Two queues for a turn: of those who send much, see receive(), and of all in a hold. A lock
-        # is a queue, for it goes to whoever has waited longest.
+        # Two queues for a turn: of those who send much, see receive(), and of all after a hold, see
+        # wait_for_release(). The locks guard nothing. They are taken because a lock is a queue: it
+        # goes to whoever has waited longest.
         self.bulk_turns = asyncio.Lock()
         self.turns = asyncio.Lock()
         # Clients whose outbox is too full: while there are any, nobody is heard. See hold().
@@ -106,7 +108,8 @@ class Server:
             try:
                 while not client.leaving and not stop_signals:
                     await self.take_turns(client)
-            # stop() cancels the coroutines that wait; there is still something to say.
+            # That was stop(). There is still something to say, and asyncio.timeout() is to see that
+            # the cancellation has been dealt with.
             except asyncio.CancelledError:
                 client.task.uncancel()
             if not client.leaving:
@@ -142,7 +145,8 @@ class Server:
         # drain() waits while more than `high` is unsent, until no more than `low` is: see hold().
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
         # asyncio asks recv() for 256 KiB. For so large a buffer the C library maps memory and
-        # gives it back at each call; without this line a message costs twice as much.
+        # gives it back at each call; without this line a message costs twice as much. (asyncio does
+        # not document the attribute. Where there is none, this sets one that nobody reads.)
         transport.max_size = READ_SIZE
 
     async def close_stream(self, client: Client) -> None:
@@ -155,7 +159,11 @@ class Server:
     async def accept_clients(self) -> None:
         """Start a coroutine for each client. This is a coroutine itself."""
         failing = False
-        while True:
+        for number in itertools.count(1):
+            # While newcomers wait in line, sock_accept() returns at once: an await that lets nobody
+            # else run. So now and then the others get their turn here.
+            if number % ACCEPTS_AT_ONCE == 0:
+                await asyncio.sleep(0)
             try:
                 connection, _ = await self.loop.sock_accept(self.listener)
                 failing = False
@@ -185,18 +193,18 @@ class Server:
         # refused (L1).
         if b"\n" in data:
             self.set_deadline(client, self.options.idle_timeout)
-        # There may be more, and then read() would not wait: without an await nobody else had a turn
-        # before it is all done. So those who send much queue up, and in each round of the loop one
-        # of them goes on, and everybody who sends little (F7).
+        # There may be more, and then read() returns at once: an await that lets nobody else run. So
+        # those who send much queue up here. In each round of the loop one of them goes on, and
+        # everybody who sends little (F7).
         if len(data) == READ_SIZE:
             async with self.bulk_turns:
                 await asyncio.sleep(0)
 
     async def take_turns(self, client: Client) -> None:
-        """Take turn after turn, until the client leaves or its deadline may have come.
+        """Take turn after turn, until the client leaves or a timeout goes off.
 
-        To move the timeout at each line would cost a sixth of a message. So it goes off when the
-        deadline of the beginning has come, and then it is seen whether that has been put off. It
+        To move the timeout at each line would cost a sixth of a message. So it is set once, to the
+        deadline as it is now; when it goes off, we look whether the deadline has moved since. It
         interrupts whatever the coroutine waits for; nothing is lost by that, as what has been
         read, and what is being worked on, is kept in the client.
         """
@@ -205,10 +213,11 @@ class Server:
                 while not client.leaving and not stop_signals:
                     await self.take_turn(client)
         except TimeoutError:
-            # Not ours, but that of a dead connection.
+            # Not our timeout, but the kernel's, which has given the connection up (ETIMEDOUT).
             if not timeout.expired():
                 raise
-            # Who has a line waiting, or being worked on, is not idle. In a hold, who knows?
+            # A client is not idle while a line of its own waits, perhaps unread in a hold, or is
+            # being worked on.
             if client.lines or client.work or self.holders:
                 self.set_deadline(client, self.options.idle_timeout)
             elif time.monotonic() >= client.deadline:
@@ -218,8 +227,8 @@ class Server:
         """Process lines: all that one read brought, or as many as everybody has room for.
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, and no outbox
-        grows beyond HIGH_WATER by more than one batch (F7, L3). From the first line to the last
-        there is no await: nobody else's lines come in between.
+        grows beyond HIGH_WATER by more than one answer, or one batch (F7, L3). From the first line
+        to the last there is no await: nobody else's lines come in between.
         """
         if client.work:
             await self.do_work(client)
@@ -273,15 +282,16 @@ class Server:
         if recipient is None:
             raise ValueError(f"no such user: {name}")
         # What it has said before comes first (F5).
-        self.broadcast(client)
+        if client.said:
+            self.broadcast(client)
         self.send(recipient, f"@{client.name}: {text}")
 
     async def do_work(self, client: Client) -> None:
         """Compute what the client has asked for: not here, or all would wait, but in a thread.
 
         There is one such thread for all, for threads that compute take the interpreter's lock from
-        the loop: with six a line to 50 listeners took 214 ms, with one 71 ms, with one that has to
-        offer the lock every millisecond (see main()) under 10 ms.
+        the loop. With six of them at work, a line reached 50 listeners after 214 ms; with one after
+        71 ms; with one that has to offer the lock every millisecond (start_worker()) within 10 ms.
         """
         if client.working is None:
             client.working = self.loop.run_in_executor(self.worker, burn_cpu, client.work)
@@ -297,7 +307,7 @@ class Server:
         self.queue(client, line.encode() + b"\n")
 
     def queue(self, client: Client, data: bytes) -> None:
-        """Put bytes in the outbox. They are sent when those who have a turn now have had it."""
+        """Put bytes in the outbox. They are sent at the end of this round of the loop."""
         if not client.outbox:
             self.loop.call_soon(self.flush, client)
         client.outbox += data
@@ -345,7 +355,9 @@ class Server:
         self.release(client)
         if self.members.pop(client.name.casefold(), None):
             logging.info("%s left", client.name)
-            self.broadcast(client, f"* {client.name} left\n")
+            # When the server stops, all leave, and nobody is told who else does.
+            if not stop_signals:
+                self.broadcast(client, f"* {client.name} left\n")
         client.name = ""
 
     async def finish(self, client: Client) -> None:
@@ -392,7 +404,7 @@ class Server:
             async with asyncio.timeout(self.options.stall_timeout):
                 await client.writer.drain()
         except TimeoutError:
-            # If it is leaving meanwhile, finish() has another measure for it.
+            # If it is leaving meanwhile, its own coroutine measures it, in wait_until_sent().
             if client in self.holders:
                 self.on_stalled(client)
         # A reset. Its own coroutine sees to that.
@@ -401,7 +413,7 @@ class Server:
         self.release(client)
 
     def release(self, client: Client) -> None:
-        """This client is no reason any more to hear nobody."""
+        """End the hold as far as it is this client's."""
         self.holders.discard(client)
         if not self.holders:
             self.released.set()
@@ -415,10 +427,9 @@ class Server:
     async def stop(self) -> None:
         """Give the clients time to take their last words (L4).
 
-        Coroutines that have something to do see the signal by themselves; those that wait do not.
+        Coroutines that have something to do would see the signal by themselves; those that wait
+        have to be woken.
         """
-        # Nobody is told who else is leaving.
-        self.members.clear()
         tasks = [client.task for client in self.clients]
         for client in self.clients:
             if not client.leaving:
@@ -431,7 +442,7 @@ class Server:
 
 def start_worker() -> ThreadPoolExecutor:
     """Return the one thread that computes; see do_work()."""
-    # A thread that computes has to offer the interpreter's lock to the loop that often (seconds).
+    # After so many seconds a thread that computes has to offer the interpreter's lock to the loop.
     sys.setswitchinterval(0.001)
     worker = ThreadPoolExecutor(max_workers=1)
     # It starts its thread at the first need, and then there might be none left, nor a descriptor
@@ -477,7 +488,7 @@ def split_lines(client: "Client", data: bytes) -> list[bytes]:
         _, line_end, data = data.partition(b"\n")
         client.skipping = not line_end
     *lines, client.rest = (client.rest + data).split(b"\n")
-    # More than this cannot become a line any more, even if its last byte is a CR. It is refused
+    # This can become no line any more, even if its last byte is the CR of an ending. It is refused
     # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
     if len(client.rest) > MAX_LINE + 1:
         lines.append(client.rest)
@@ -549,7 +560,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent less than we try to read.
+    # The client may have gone already, or have sent nothing that could be read.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")

@@ -1,0 +1,78 @@
+"""A server that is busy with some: what the others have sent, or read, meanwhile still counts.
+
+F7, L1 and L3, where a loop stands still for a moment, or where one piece of input asks for much.
+"""
+
+import pytest
+from harness import IDLE_TIMEOUT
+
+
+def test_works_are_answered_one_by_one(launch_server, crowd):
+    """C6, F7: who has had its work done is told so before the work of all the others is done."""
+    room = crowd(launch_server())
+    first, *workers = room.join(f"worker-{number}" for number in range(5))
+    first.outgoing += b"/work 300\n"
+    room.pump(lambda: not first.outgoing, "the first one to ask")
+    for worker in workers:
+        worker.outgoing += b"/work 300\n"
+
+    def answered():
+        return [worker for worker in workers if b"* worked 300 ms\n" in worker.incoming]
+
+    room.pump(answered, "the first answer")
+    assert len(answered()) < 4, "all four works were done before the first was answered"
+    room.pump(lambda: len(answered()) == 4, "the other answers")
+
+
+def test_a_line_that_came_during_the_work_of_another(launch_server, join):
+    """L1: its sender is not idle, though the server reads it only when its time would be up."""
+    server = launch_server("--idle-timeout", "0.5")
+    worker, alice = join(server, "worker", "alice")
+    worker.send_bytes(b"/work 700\n")
+    for _ in range(3):
+        alice.send_line("/ping")
+        worker.send_bytes(b"/work 400\n")
+        assert alice.read_until("* pong") == []
+    assert IDLE_TIMEOUT not in worker.ping()
+
+
+def test_a_line_whose_work_takes_longer_than_the_idle_limit(launch_server, connect):
+    """L1: the limit counts from the answer on, not from the question."""
+    server = launch_server("--idle-timeout", "0.3")
+    alice = connect(server)
+    alice.join("alice")
+    alice.send_line("/work 600")
+    assert alice.read_line() == "* worked 600 ms"
+    assert alice.ping() == [], "its time was up as soon as its work was done"
+
+
+@pytest.mark.profile("chat")
+def test_a_deaf_client_that_asks_one_thing_at_a_time(launch_server, crowd):
+    """L3: it has --stall-timeout, whatever has filled its outbox, also without an idle limit."""
+    server = launch_server("--idle-timeout", "0", "--stall-timeout", "0.4")
+    room = crowd(server)
+    alice, deaf = room.join(["alice", "deaf"])
+    deaf.reading = False
+    # The answers fill what the kernel holds, some megabytes, and then the outbox.
+    for _ in range(12_000):
+        deaf.outgoing += b"/ping " + b"x" * 990 + b"\n"
+        room.barrier([alice], 10)
+        if b"* deaf left\n" in alice.incoming:
+            break
+    assert b"* deaf left\n" in alice.incoming
+
+
+@pytest.mark.profile("chat")
+def test_private_messages_in_one_piece(launch_server, crowd, inspect):
+    """C7, F7: each concerns one member, so it costs the same in a room of three hundred."""
+    server = launch_server()
+    room = crowd(server)
+    room.join(f"somebody-{number}" for number in range(300))
+    sender, recipient = room.join(["sender", "recipient"])
+    process = inspect(server)
+    before = process.peak_memory()
+    messages = 4000
+    sender.outgoing += b"/pm recipient x\n" * messages
+    room.pump(lambda: recipient.incoming.count(b"\n") == messages, "all private messages")
+    grown = (process.peak_memory() - before) >> 20
+    assert grown < 16, f"memory grew by {grown} MiB for {messages} messages of 10 bytes; at most 16"
