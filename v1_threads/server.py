@@ -37,7 +37,7 @@ ACCEPTORS = 4  # threads that wait for clients, see serve()
 
 
 class Client:
-    """One connection. All but its name is the business of its own thread."""
+    """One connection: its own thread's business. Others read its name; stop() looks if it waits."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -54,7 +54,7 @@ class Client:
         self.leaving = False
         # When it has been silent for too long (L1), on the clock of time.monotonic().
         self.deadline = math.inf
-        # Its thread waits for input, and would not notice that the server stops.
+        # Its thread is in recv(), and would not notice by itself that the server stops.
         self.waiting = False
 
 
@@ -67,11 +67,13 @@ class Server:
         # What threads share takes a lock: a switch may come between any two steps, and then two
         # could both find a name free, or one list the members while another changes them.
         self.registry = threading.Lock()
-        # Every connection that has a place; waited for when the server stops.
+        # Every connection that has a place. When the server stops, it waits for them to go.
         self.clients: set[Client] = set()
-        self.one_left = threading.Condition(self.registry)
+        self.client_gone = threading.Condition(self.registry)
         # Those who are in, by casefolded name.
         self.members: dict[str, Client] = {}
+        # The last attempt to let somebody in has failed, and that has been logged.
+        self.failing = False
 
     def serve_client(self, client: Client) -> None:
         """Serve one client from its greeting to its end: this is what its thread does."""
@@ -83,6 +85,8 @@ class Server:
                 self.take_turn(client)
             if not client.leaving:
                 self.send(client, "* server shutting down")
+                # Now, for in finish() thousands may queue for the registry's lock.
+                self.flush(client)
             self.finish(client)
         # A reset, mostly, or a client that takes nothing (TimeoutError, which is an OSError, too):
         # it ends this connection and no other (L3, L6).
@@ -94,17 +98,13 @@ class Server:
 
     def accept_clients(self) -> None:
         """Start a thread for each client. This runs in threads itself, for accept() blocks."""
-        failing = False
         while not stop_signals:
             try:
                 connection, _ = self.listener.accept()
-                failing = False
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 # Out of descriptors, mostly (EMFILE). At once accept() would fail again, so wait
-                # until somebody may have left, and log it once, not ten times a second (L2).
-                if not failing and not stop_signals:
-                    logging.warning("cannot accept: %s", error)
-                failing = True
+                # until somebody may have left.
+                self.on_failure(f"cannot accept: {error}")
                 time.sleep(TICK)
                 continue
             client = Client(connection)
@@ -117,11 +117,20 @@ class Server:
                 continue
             try:
                 threading.Thread(target=self.serve_client, args=[client], daemon=True).start()
+                self.failing = False
             # No thread is left for it, or no memory for a thread.
             except (RuntimeError, MemoryError) as error:
-                logging.warning("cannot serve a client: %s", error)
-                refuse(connection)
-                self.drop(client)
+                self.on_failure(f"cannot serve a client: {error}")
+                try:
+                    refuse(connection)
+                finally:
+                    self.drop(client)
+
+    def on_failure(self, reason: str) -> None:
+        """Somebody cannot be let in. Log it once, or many who try would flood the log (L2)."""
+        if not self.failing and not stop_signals:
+            logging.warning(reason)
+        self.failing = True
 
     def receive(self, client: Client) -> bytes:
         """Wait for input, up to the client's deadline (TimeoutError); b"" is its end."""
@@ -137,7 +146,7 @@ class Server:
     def take_turn(self, client: Client) -> None:
         """Wait for input, process the lines that it brought, and send the answers.
 
-        Nobody else waits meanwhile: the interpreter takes the processor from a thread after 5 ms.
+        The others wait little meanwhile: after 5 ms the interpreter lets another thread run.
         """
         try:
             data = self.receive(client)
@@ -148,7 +157,7 @@ class Server:
             self.on_line(client, line)
             if client.work:
                 self.do_work(client)
-            # No more is answered than the client takes: here its thread waits for that (L3).
+            # With so much unsent, the thread waits until the client has taken it (L3).
             if len(client.outbox) > HIGH_WATER:
                 self.flush(client)
             if client.leaving or stop_signals:
@@ -158,8 +167,8 @@ class Server:
         # does, even of one that is refused (L1).
         if b"\n" in data:
             self.set_deadline(client, self.options.idle_timeout)
-        # The client has said all, and has its answers (L5). When the server stops it may not be
-        # true that the input has ended: see stop().
+        # No data is the end of its input, and it has got its answers (L5). When the server stops,
+        # that end may be feigned: see stop().
         if not data and not stop_signals:
             client.leaving = True
 
@@ -246,16 +255,17 @@ class Server:
         client.connection.close()
         with self.registry:
             self.clients.discard(client)
-            self.one_left.notify()
+            self.client_gone.notify()
 
     def stop(self) -> None:
         """Give the clients time to take their last words (L4).
 
         Threads that have something to do see the signal by themselves. Those that wait for input
-        do not; to them we feign its end. The last ones are daemons, and end with the program.
+        do not; to them we feign its end. Threads that are left over are daemons: they end with the
+        program.
         """
         with self.registry:
-            self.one_left.wait_for(lambda: not self.clients, TICK)
+            self.client_gone.wait_for(lambda: not self.clients, TICK)
             end = time.monotonic() + STOP_TIME
             while self.clients and time.monotonic() < end:
                 for client in self.clients:
@@ -263,7 +273,7 @@ class Server:
                     if client.waiting and not client.leaving:
                         with contextlib.suppress(OSError):
                             client.connection.shutdown(socket.SHUT_RD)
-                self.one_left.wait_for(lambda: not self.clients, TICK)
+                self.client_gone.wait_for(lambda: not self.clients, TICK)
 
 
 def serve(listener: socket.socket, signals: socket.socket, options: argparse.Namespace) -> None:
@@ -281,7 +291,8 @@ def serve(listener: socket.socket, signals: socket.socket, options: argparse.Nam
         raise SystemExit(f"{VERSION}: cannot start a thread: {error}") from None
     # Python runs its signal handlers in the main thread, so this one does nothing but wait.
     signals.recv(1)
-    # Without it accept() would go on waiting, and take one more. (macOS: not connected.)
+    # This wakes those who wait in accept(), which close() would not. (macOS refuses: it is not
+    # connected.)
     with contextlib.suppress(OSError):
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()
@@ -377,7 +388,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent nothing that could be read.
+    # The client may have gone already, or have sent nothing yet.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -406,7 +417,7 @@ def catch_stop_signals() -> socket.socket:
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
-        # A second one is to change nothing, not even while the interpreter ends.
+        # A second one must have no effect, not even while the interpreter ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

@@ -179,13 +179,13 @@ class Server:
         """Process lines: all that one read brought, or as many as there is room to answer.
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
-        and no outbox grows beyond HIGH_WATER by more than one answer (F7, L3).
+        and no outbox grows beyond HIGH_WATER by more than one answer (F7, L3). Work is left for
+        the next turn: what has been answered before goes out first.
         """
-        while client.lines and not (client.leaving or stop_signals):
+        if client.work:
+            self.do_work(client)
+        while client.lines and not (client.work or client.leaving or stop_signals):
             self.on_line(client, client.lines.popleft())
-            if client.work:
-                self.do_work(client)
-                break
             if len(client.outbox) > HIGH_WATER:
                 break
         if client.leaving:
@@ -198,7 +198,7 @@ class Server:
 
     def await_turn(self, client: Client) -> None:
         """See to what is next for a client that may speak: its lines, its end, or its input."""
-        if client.lines:
+        if client.lines or client.work:
             self.ready.append(client)
         elif client.ended:
             self.finish(client)
@@ -275,8 +275,8 @@ class Server:
                 continue
             if client.leaving or client.congested:
                 self.on_stalled(client)
-            # Who has a line waiting is not idle.
-            elif not client.lines:
+            # A client is not idle while a line of its own waits, or is to be worked on.
+            elif not client.lines and not client.work:
                 self.on_idle(client)
 
     def on_stalled(self, client: Client) -> None:
@@ -441,7 +441,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent nothing that could be read.
+    # The client may have gone already, or have sent nothing yet.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -470,7 +470,7 @@ def catch_stop_signals() -> socket.socket:
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
-        # A second one is to change nothing, not even while the interpreter ends.
+        # A second one must have no effect, not even while the interpreter ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

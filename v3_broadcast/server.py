@@ -200,12 +200,12 @@ class Server:
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
         and no outbox grows beyond HIGH_WATER by more than one answer, or one batch (F7, L3).
+        Work is left for the next turn: what has been said and answered before goes out first.
         """
-        while client.lines and not (self.holders or client.leaving or stop_signals):
+        if client.work:
+            self.do_work(client)
+        while client.lines and not (self.holders or client.work or client.leaving or stop_signals):
             self.on_line(client, client.lines.popleft())
-            if client.work:
-                self.do_work(client)
-                break
         if client.said:
             self.broadcast(client)
         if client.leaving:
@@ -215,7 +215,7 @@ class Server:
 
     def await_turn(self, client: Client) -> None:
         """See to what is next for a client that may speak: its lines, its end, or its input."""
-        if client.lines:
+        if client.lines or client.work:
             self.ready.append(client)
         elif client.ended:
             self.finish(client)
@@ -310,14 +310,15 @@ class Server:
         # Out of descriptors a moment ago, accept() may work by now.
         if not stop_signals:
             self.readers.add(self.listener.fileno())
-        # A client is not idle while a line of its own waits; in a hold it may wait unread.
+        # A client is not idle while a line of its own waits, or is to be worked on. In a hold it
+        # may wait unread.
         in_a_hold = bool(self.holders)
         for client in list(self.clients.values()):
             if client.deadline > now:
                 continue
             if client.leaving or client in self.holders:
                 self.on_stalled(client)
-            elif not client.lines and not in_a_hold:
+            elif not (client.lines or client.work or in_a_hold):
                 self.on_idle(client)
 
     def on_stalled(self, client: Client) -> None:
@@ -509,7 +510,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent nothing that could be read.
+    # The client may have gone already, or have sent nothing yet.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -538,7 +539,7 @@ def catch_stop_signals() -> socket.socket:
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
-        # A second one is to change nothing, not even while the interpreter ends.
+        # A second one must have no effect, not even while the interpreter ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 

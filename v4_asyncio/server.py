@@ -466,6 +466,8 @@ async def serve(
     server = Server(listener, worker, options)
     accepting = server.loop.create_task(server.accept_clients())
     await server.loop.sock_recv(signals, 1)
+    # A client that comes this very moment may have been reported already. It is not let in any more.
+    server.loop.remove_reader(listener)
     accepting.cancel()
     listener.close()
     await server.stop()
@@ -560,7 +562,7 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent nothing that could be read.
+    # The client may have gone already, or have sent nothing yet.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -589,7 +591,7 @@ def catch_stop_signals() -> socket.socket:
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
-        # A second one is to change nothing, not even while the interpreter ends.
+        # A second one must have no effect, not even while the interpreter ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
