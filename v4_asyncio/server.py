@@ -466,7 +466,7 @@ async def serve(
     server = Server(listener, worker, options)
     accepting = server.loop.create_task(server.accept_clients())
     await server.loop.sock_recv(signals, 1)
-    # A client that comes this very moment may have been reported already. It is not let in any more.
+    # A client that comes this very moment may have been reported already: it is not let in.
     server.loop.remove_reader(listener)
     accepting.cancel()
     listener.close()
