@@ -84,6 +84,8 @@ class Server:
     def serve_client(self, client: Client) -> None:
         """Serve one client from its greeting to its end: this is what its thread does."""
         try:
+            # So long a call that sends may take.
+            client.connection.settimeout(self.options.stall_timeout)
             self.set_deadline(client, self.options.idle_timeout)
             self.send(client, f"* {VERSION}: enter your name")
             self.flush(client)
@@ -139,15 +141,32 @@ class Server:
         self.failing = True
 
     def receive(self, client: Client) -> bytes:
-        """Wait for input, up to the client's deadline (TimeoutError); b"" is its end."""
+        """Wait for input, up to the client's deadline (TimeoutError); b"" is its end.
+
+        Most clients say something soon, and are awaited with the timeout that flush() needs. To
+        set one timeout to read and another to write, at each message, would make a message a
+        quarter dearer. So only the silent ones get a timeout of their own.
+        """
+        client.waiting = True
+        data = None
+        if client.deadline - time.monotonic() > self.options.stall_timeout:
+            with contextlib.suppress(TimeoutError):
+                data = client.connection.recv(READ_SIZE)
+        if data is None:
+            data = self.receive_late(client)
+        client.waiting = False
+        return data
+
+    def receive_late(self, client: Client) -> bytes:
+        """Wait for the input of a client that is silent for long, or has not much time left."""
         seconds = client.deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("no input before the deadline")
         client.connection.settimeout(None if seconds == math.inf else seconds)
-        client.waiting = True
-        data = client.connection.recv(READ_SIZE)
-        client.waiting = False
-        return data
+        try:
+            return client.connection.recv(READ_SIZE)
+        finally:
+            client.connection.settimeout(self.options.stall_timeout)
 
     def take_turn(self, client: Client) -> None:
         """Wait for input, process the lines that it brought, and send the answers.
@@ -233,7 +252,6 @@ class Server:
 
         send() may take a part only, a byte if need be; what it took is a sign of life.
         """
-        client.connection.settimeout(self.options.stall_timeout)
         while client.outbox:
             sent = client.connection.send(client.outbox)
             del client.outbox[:sent]
