@@ -32,6 +32,9 @@ PROBE_NOTICE = re.compile(r"\* settle-\d+ (joined|left)")
 
 _numbers = itertools.count(1)
 
+# Who has been told `* hello NAME`, as (port of the server, name): see `wait_until_left`.
+_let_in: set[tuple[int, str]] = set()
+
 
 class LineClient:
     """A blocking client that reads and writes whole lines; each wait ends after `timeout` seconds.
@@ -42,6 +45,7 @@ class LineClient:
 
     def __init__(self, address: tuple[str, int], timeout: float = 10.0) -> None:
         self.timeout = timeout
+        self.port = address[1]
         self.name: str | None = None
         self.socket = open_socket(address, timeout)
         self._received = bytearray()
@@ -69,6 +73,8 @@ class LineClient:
                     raise EOFError(f"{self._who()}: the server closed; rest: {self._received!r}")
             line = self._received[:end].decode()
             del self._received[: end + 1]
+            if line.startswith("* hello "):
+                _let_in.add((self.port, line.removeprefix("* hello ")))
             if not PROBE_NOTICE.fullmatch(line):
                 return line
 
@@ -253,6 +259,7 @@ class Crowd:
             member.outgoing += member.name.encode() + b"\n"
             member.awaited = f"* hello {member.name}\n".encode()
         self._pump_until_answered(newcomers, "hello")
+        _let_in.update((self._address[1], member.name) for member in newcomers)
         for _ in range(2):  # the first proves that all are in, the second takes in the notices
             self.barrier(member for member in self.members if member.reading)
         for member in self.members:
@@ -367,6 +374,7 @@ class ProcessView:
     """What the kernel tells about a running process (Linux: proc(5))."""
 
     def __init__(self, pid: int) -> None:
+        self._pid = pid
         self._directory = Path("/proc", str(pid))
 
     def threads(self) -> int:
@@ -378,9 +386,21 @@ class ProcessView:
         return len(list((self._directory / "fd").iterdir()))
 
     def cpu_seconds(self) -> float:
-        """CPU time used so far by all threads, user and system."""
-        fields = (self._directory / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time used so far, user and system, by all threads, and by processes it has started.
+
+        For where a server computes is its own choice (C6). The launcher makes it the leader of a
+        group, and whatever it starts is in that group, or has ended and is counted with it.
+        """
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = stat.read_text().rpartition(")")[2].split()
+            # It ended while we looked.
+            except OSError:
+                continue
+            if int(stat.parent.name) == self._pid or int(fields[2]) == self._pid:
+                ticks += sum(map(int, fields[11:15]))
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def peak_memory(self) -> int:
         """The most resident memory the process has ever had, in bytes."""
@@ -411,34 +431,65 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
 
 
 def wait_until_left(witness: LineClient, name: str) -> list[str]:
-    """Let another client ask `/list` until `name` is gone; returns what else it read meanwhile."""
+    """Let another client ask `/list` until `name` is gone; returns what else it read meanwhile.
+
+    Who has not come yet is not listed either, so `name` must have been told `* hello NAME` before
+    (H3), and one of our clients must have read it. For others: `wait_until_nobody_else_is_in`.
+    """
+    if (witness.port, name) not in _let_in:
+        raise AssertionError(f"the test does not know that {name} has ever come")
     seen = []
 
     def look() -> bool:
-        lines = witness.ask("/list")
-        online = next(line for line in reversed(lines) if " online: " in line)
-        seen.extend(line for line in lines if line != online)
-        return name not in online.partition(": ")[2].split(", ")
+        others, names = _ask_who_is_in(witness)
+        seen.extend(others)
+        return name not in names
 
     wait_until(look, f"{name} to leave")
     return seen
 
 
+def wait_until_nobody_else_is_in(witness: LineClient, seconds: float = 10.0) -> None:
+    """Return when all who connected before have come, if they ever do, and left again.
+
+    A newcomer is greeted, so those who connected before it can be heard by now.
+    """
+    with LineClient(witness.socket.getpeername()[:2], witness.timeout) as newcomer:
+        newcomer.read_line()
+    _wait_until_alone(witness, seconds)
+
+
 def wait_until_empty(address: tuple[str, int], seconds: float = 10.0) -> None:
     """Return when nobody but our probe is in: all that earlier clients left behind is gone."""
     with LineClient(address) as probe:
-        name = probe.join(f"settle-{next(_numbers)}")
-        alone = f"* 1 online: {name}"
-        online = ""
-
-        def look() -> bool:
-            nonlocal online
-            online = next(line for line in probe.ask("/list") if " online: " in line)
-            return online == alone
-
-        try:
-            wait_until(look, "an empty server", seconds)
-        except TimeoutError:
-            raise AssertionError(f"clients stayed behind: {online!r}") from None
+        probe.join(f"settle-{next(_numbers)}")
+        _wait_until_alone(probe, seconds)
         probe.send_line("/quit")
         probe.read_to_end()
+    _let_in.clear()
+
+
+def _wait_until_alone(witness: LineClient, seconds: float) -> None:
+    names = []
+
+    def look() -> bool:
+        nonlocal names
+        _, names = _ask_who_is_in(witness)
+        return names == [witness.name]
+
+    # Between two answers to one client all who have sent something have had a turn (F7): then
+    # who wanted to come has come, though it may have gone already.
+    witness.ping()
+    witness.ping()
+    try:
+        wait_until(look, "all others to leave", seconds)
+    except TimeoutError:
+        raise AssertionError(f"others than {witness.name} stayed in: {names}") from None
+
+
+def _ask_who_is_in(witness: LineClient) -> tuple[list[str], list[str]]:
+    """Ask `/list`; returns what came before the answer, and the names in it."""
+    lines = witness.ask("/list")
+    online = next(line for line in reversed(lines) if re.match(r"\* \d+ online: ", line))
+    lines.remove(online)
+    return lines, online.partition(": ")[2].split(", ")
