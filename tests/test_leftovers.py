@@ -1,0 +1,142 @@
+"""What remains of clients that have gone, L7: no memory, no thread, no descriptor, no CPU time."""
+
+import socket
+import time
+
+import pytest
+from harness import IDLE_TIMEOUT, wait_until
+
+OUR_VERSIONS = pytest.mark.versions("v1_threads", "v2_select", "v3_broadcast", "v4_asyncio")
+
+
+def visits(room, number):
+    """Let that many clients come, say half a line, and go: each second one quits, others end.
+
+    The half line is what makes a client heavy: a server that forgets to forget keeps it.
+    """
+    members = room.connect(f"visitor-{index}" for index in range(number))
+    half_a_line = b"x" * 1000
+    for index, member in enumerate(members):
+        parting = b"/quit\n" if index % 2 else b""
+        member.outgoing += member.name.encode() + b"\n" + parting + half_a_line
+
+    talking = members[::2]
+
+    def all_have_gone():
+        for member in list(talking):
+            if not member.outgoing:
+                talking.remove(member)
+                member.socket.shutdown(socket.SHUT_WR)
+        return all(member.closed for member in members)
+
+    room.pump(all_have_gone, f"{number} clients to come and go")
+    room.members.clear()
+
+
+def wait_until_as_small_as(process, threads, descriptors):
+    """Return when the server has no more of both."""
+    wait_until(
+        lambda: process.threads() <= threads and process.descriptors() <= descriptors,
+        f"at most {threads} threads and {descriptors} descriptors, as before",
+    )
+
+
+def test_thousands_come_and_go(launch_server, crowd, inspect):
+    """L7: what they were is forgotten: memory, threads and descriptors are as before.
+
+    A client that is never forgotten costs 1.7 KiB and more, of which 1000 bytes are its half line.
+    """
+    server = launch_server()
+    process = inspect(server)
+    room = crowd(server)
+    for _ in range(20):  # The first ones fill what a server keeps for later use.
+        visits(room, 50)
+    before = process.peak_memory()
+    threads, descriptors = process.threads(), process.descriptors()
+    for _ in range(36):
+        visits(room, 50)
+    wait_until_as_small_as(process, threads, descriptors)
+    grown = process.peak_memory() - before
+    assert grown < 2 << 20, f"memory grew by {grown >> 10} KiB for 1800 clients that are gone"
+
+
+@OUR_VERSIONS
+def test_a_stop_waits_for_nobody_who_has_gone(launch_server, crowd):
+    """L7, L4: with nobody there it takes no time, whoever has been there and however they went.
+
+    A server that has not forgotten somebody waits for that client for a second. The best of three
+    counts: a machine that has much else to do may delay one of them.
+    """
+    seconds = []
+    for _ in range(3):
+        server = launch_server()
+        room = crowd(server)
+        visits(room, 50)
+        for member in room.join(f"resetting-{number}" for number in range(10)):
+            room.reset(member)
+        for member in room.join(f"closing-{number}" for number in range(10)):
+            room.members.remove(member)
+            member.socket.close()
+        start = time.monotonic()
+        server.process.terminate()
+        status = server.process.wait(timeout=10)
+        seconds.append(time.monotonic() - start)
+        assert status == 0, f"exit status {status}"
+        if seconds[-1] < 0.9:
+            return
+    pytest.fail(f"a stop with nobody there took {min(seconds):.1f} s at best")
+
+
+def cpu_seconds_in(process, seconds):
+    """CPU time that the server uses while nothing happens for so long."""
+    before = process.cpu_seconds()
+    time.sleep(seconds)
+    return process.cpu_seconds() - before
+
+
+def test_idle_clients_cost_next_to_no_cpu(launch_server, crowd, inspect, limit_descriptors):
+    """L7: nearly a thousand who say nothing; ten times what the rule says would be too much."""
+    server = launch_server("--max-clients", "1000", preexec_fn=limit_descriptors(3000))
+    room = crowd(server)
+    strangers = room.connect(f"idle-{number}" for number in range(950))
+    room.pump(lambda: all(stranger.incoming for stranger in strangers), "950 greetings")
+    room.pump_until_quiet()
+    used = cpu_seconds_in(inspect(server), 0.4)
+    assert used < 0.04, f"{used:.2f} s of CPU in 0.4 s for 950 idle clients"
+    assert not any(stranger.closed for stranger in strangers), "idle clients were closed"
+
+
+def test_timeouts_leave_nothing_behind(launch_server, crowd, inspect, limit_descriptors):
+    """L7, L1: afterwards, too, the server is as idle and as small as before."""
+    server = launch_server("--idle-timeout", "0.5", preexec_fn=limit_descriptors(3000))
+    process = inspect(server)
+    room = crowd(server)
+    visits(room, 2)
+    threads, descriptors = process.threads(), process.descriptors()
+    members = room.connect(f"silent-{number}" for number in range(950))
+    room.pump(lambda: all(member.closed for member in members), "950 clients to be timed out")
+    told = sum(IDLE_TIMEOUT in member.lines() for member in members)
+    assert told == 950, f"{told} of 950 clients were told {IDLE_TIMEOUT!r}"
+    wait_until_as_small_as(process, threads, descriptors)
+    used = cpu_seconds_in(process, 0.4)
+    assert used < 0.04, f"{used:.2f} s of CPU in 0.4 s, after 950 clients were timed out"
+
+
+def test_the_end_of_input_is_read_once(launch_server, crowd, inspect):
+    """L7, L5: clients that have ended their input and do not read cost no CPU while they remain.
+
+    The server is told of such an end for as long as it asks. Output waits for some of them at
+    least: they differ by less than a server may hold for one client (L3).
+    """
+    server = launch_server("--stall-timeout", "60")
+    room = crowd(server)
+    ending = room.join(f"ending-{number}" for number in range(4))
+    for number, member in enumerate(ending):
+        member.reading = False
+        member.outgoing += b"/a\n" * (9000 + 4000 * number)
+    room.pump_until_quiet()
+    for member in ending:
+        member.socket.shutdown(socket.SHUT_WR)
+    room.pump_until_quiet()
+    used = cpu_seconds_in(inspect(server), 0.3)
+    assert used < 0.1, f"{used:.2f} s of CPU in 0.3 s for clients that have said all"
