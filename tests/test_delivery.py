@@ -45,7 +45,7 @@ def test_nobody_hears_of_others_in_the_echo_profile(server, join):
             bob.read_to_end()
         else:
             getattr(bob, way)()
-        assert wait_until_left(alice, "bob") == []
+        assert wait_until_left(alice, "bob") == [], f"alice heard of bob's {way}"
 
 
 @pytest.mark.profile("chat")
@@ -188,13 +188,16 @@ def test_any_two_see_the_same_order(server, crowd):
     room.barrier(senders)
     room.barrier(room.members)
     order = [line for line in readers[0].lines() if ": " in line]
-    assert len(order) == 8 * 200
-    assert [line for line in readers[1].lines() if ": " in line] == order
+    assert len(order) == 8 * 200, f"{len(order)} lines reached reader-1; 1600 were said"
+    other_order = [line for line in readers[1].lines() if ": " in line]
+    assert other_order == order, "two readers saw the same room in different orders"
     for sender in senders:
         own = f"{sender.name}: "
-        assert [line for line in order if line.startswith(own)] == [f"{own}{n}" for n in range(200)]
+        said = [line for line in order if line.startswith(own)]
+        assert said == [f"{own}{n}" for n in range(200)], f"{sender.name}'s own order is lost"
         heard = [line for line in sender.lines() if ": " in line]
-        assert heard == [line for line in order if not line.startswith(own)]
+        others = [line for line in order if not line.startswith(own)]
+        assert heard == others, f"{sender.name} saw another order than reader-1"
 
 
 @pytest.mark.profile("chat")

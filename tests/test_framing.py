@@ -62,8 +62,9 @@ def test_the_same_bytes_give_the_same_result(conversation, case, send):
     data, answers, texts = CASES[case]
     send(conversation, data)
     told, delivered = conversation.outcome()
-    assert [line for line in told if line not in ("* pong before", "* pong after")] == answers
-    assert delivered == texts
+    told = [line for line in told if line not in ("* pong before", "* pong after")]
+    assert told == answers, f"the sender of {data!r} was told something else"
+    assert delivered == texts, f"{data!r} was delivered as something else"
 
 
 LENGTHS = {
@@ -91,8 +92,8 @@ def test_a_line_holds_1024_bytes_without_its_ending(conversation, case):
             conversation.let_the_server_read()
         told, delivered = conversation.outcome()
         assert told == answers, f"cut at {cuts}"
-        assert len(delivered) == number_of_texts, f"cut at {cuts}"
-        assert all(len(text.encode()) == LINE_LIMIT for text in delivered)
+        lengths = [len(text.encode()) for text in delivered]
+        assert lengths == [LINE_LIMIT] * number_of_texts, f"cut at {cuts}"
 
 
 def test_overlong_lines_do_not_swallow_their_neighbours(conversation):
@@ -201,7 +202,7 @@ def test_the_server_ends_lines_with_lf_alone(server, join):
     received = b""
     while len(received) < len(wanted) and alice.wait_for_data(alice.timeout):
         received += alice.socket.recv(100)
-    assert received == wanted
+    assert received == wanted, "an answer ends with one LF, and no CR"
 
 
 def test_many_lines_in_one_segment(conversation):
