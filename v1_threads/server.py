@@ -449,18 +449,22 @@ def catch_stop_signals() -> socket.socket:
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    # The descriptor is Python's from now on; it stays open for as long as signals may come.
-    signal.set_wakeup_fd(sender.detach())
+    # The descriptor is Python's from now on; it stays open for as long as signals may come. When
+    # many have come it is full, and has long woken whom it should wake.
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
-        # A second one must have no effect, not even while the interpreter ends.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     signal.signal(signal.SIGINT, on_stop_signal)
     signal.signal(signal.SIGTERM, on_stop_signal)
     return receiver
+
+
+def ignore_stop_signals() -> None:
+    """Let no further signal have an effect: at its end Python drops handlers, but not this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -527,6 +531,7 @@ def main() -> None:
     options = parse_options()
     signals = catch_stop_signals()
     serve(open_listener(options.host, options.port), signals, options)
+    ignore_stop_signals()
 
 
 if __name__ == "__main__":

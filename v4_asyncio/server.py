@@ -36,7 +36,7 @@ HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines h
 BATCH_SIZE = 32 * 1024  # bytes of what one client says that go to the others in one piece (L3)
 LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
 STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
-TICK = 0.1  # seconds between two attempts to accept while that fails (L2)
+TICK = 0.1  # seconds between two attempts at what no event tells of: accept(), flush()
 ACCEPTS_AT_ONCE = 100  # newcomers let in before the others get their turn
 
 
@@ -301,6 +301,9 @@ class Server:
         client.working = None
         client.work = 0
         self.set_deadline(client, self.options.idle_timeout)
+        # A client with lines left is not read, so a reset must be asked for.
+        if client.writer.is_closing():
+            raise ConnectionResetError("it went while its work was done")
 
     def send(self, client: Client, line: str) -> None:
         """Put a line in the outbox."""
@@ -309,7 +312,7 @@ class Server:
     def queue(self, client: Client, data: bytes) -> None:
         """Put bytes in the outbox. They are sent at the end of this round of the loop."""
         if not client.outbox:
-            self.loop.call_soon(self.flush, client)
+            self.loop.call_soon(self.flush_what_has_gathered, client)
         client.outbox += data
         # So much can go at once. To let all outboxes grow first would make the C library get memory
         # from the system, and give it back, at each broadcast: a sixth of the price of a flood.
@@ -317,6 +320,17 @@ class Server:
             self.flush(client)
         if len(client.outbox) + client.writer.transport.get_write_buffer_size() > HIGH_WATER:
             self.hold(client)
+
+    def flush_what_has_gathered(self, client: Client) -> None:
+        """Flush, but let small pieces gather while the kernel takes none.
+
+        From Python 3.12 on the stream keeps each piece by itself, and adds up their sizes whenever
+        it is asked for it: thousands of lines for one deaf client would slow down everybody.
+        """
+        if client.writer.transport.get_write_buffer_size():
+            self.loop.call_later(TICK, self.flush_what_has_gathered, client)
+        else:
+            self.flush(client)
 
     def flush(self, client: Client) -> None:
         """Give the outbox to the stream, which sends what the kernel takes, and keeps the rest."""
@@ -590,18 +604,22 @@ def catch_stop_signals() -> socket.socket:
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    # The descriptor is Python's from now on; it stays open for as long as signals may come.
-    signal.set_wakeup_fd(sender.detach())
+    # The descriptor is Python's from now on; it stays open for as long as signals may come. When
+    # many have come it is full, and has long woken whom it should wake.
+    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
-        # A second one must have no effect, not even while the interpreter ends.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     signal.signal(signal.SIGINT, on_stop_signal)
     signal.signal(signal.SIGTERM, on_stop_signal)
     return receiver
+
+
+def ignore_stop_signals() -> None:
+    """Let no further signal have an effect: at its end Python drops handlers, but not this."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -670,6 +688,7 @@ def main() -> None:
     worker = start_worker()
     listener = open_listener(options.host, options.port)
     asyncio.run(serve(listener, signals, worker, options))
+    ignore_stop_signals()
 
 
 if __name__ == "__main__":
