@@ -139,6 +139,13 @@ class LineClient:
             return True
         return True
 
+    def peek(self) -> bytes:
+        """What has arrived and not been read yet, for a message; b"" at the end or after a reset."""
+        try:
+            return bytes(self._received) + self.socket.recv(200, socket.MSG_PEEK)
+        except OSError:
+            return bytes(self._received)
+
     def half_close(self) -> None:
         """End our direction only: the server sees the end of input and can still answer."""
         self.socket.shutdown(socket.SHUT_WR)
