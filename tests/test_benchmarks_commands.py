@@ -17,7 +17,7 @@ import pytest
 from processes import Marked
 
 from benchmarks import fanout, launcher, ping, summary, terminal
-from benchmarks.launcher import REPOSITORY, VERSIONS
+from benchmarks.servers.launcher import REPOSITORY, VERSIONS
 from benchmarks.runner import Contestant, Plan, Run
 
 COMMAND = [sys.executable, "-m", "benchmarks"]

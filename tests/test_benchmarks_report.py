@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import compare, drawing, pictures, report, summary
-from benchmarks.launcher import PROFILES, REPOSITORY, VERSIONS
+from benchmarks.servers.launcher import PROFILES, REPOSITORY, VERSIONS
 
 REFERENCE = REPOSITORY / "benchmarks" / "results" / "reference.json"
 needs_matplotlib = pytest.mark.skipif(

@@ -12,7 +12,7 @@ import pytest
 from processes import Marked
 
 from benchmarks import demo
-from benchmarks.launcher import REPOSITORY, VERSIONS
+from benchmarks.servers.launcher import REPOSITORY, VERSIONS
 
 COMMAND = [sys.executable, "-m", "benchmarks", "demo"]
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from benchmarks.launcher import VERSIONS
+from benchmarks.servers.launcher import VERSIONS
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import launcher
-from benchmarks.launcher import LaunchError, launch
+from benchmarks.servers.launcher import LaunchError, launch
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to obey or ignore")
 ANNOUNCING = """

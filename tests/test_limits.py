@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from harness import IDLE_TIMEOUT, SERVER_FULL, wait_until
 
-from benchmarks.launcher import launch
+from benchmarks.servers.launcher import launch
 
 
 def test_who_is_timed_out_and_who_is_not(launch_server, connect, join):

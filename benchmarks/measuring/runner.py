@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import conformance, launcher, measure, summary
 
-PACKAGE_FOLDER = Path(__file__).resolve().parent.parent  # where `-m benchmarks.generator` is found
+PACKAGE_FOLDER = Path(__file__).resolve().parent.parent  # where `-m benchmarks.load.process` is found
 OVERHEAD_SECONDS = 0.22  # of a trial besides its window: starting and stopping two processes
 GRACE_SECONDS = 15.0  # beyond its planned time and patience before a generator is given up
 PATIENCE_SECONDS = 5.0
@@ -256,7 +256,7 @@ class Generator:
 
     def __init__(self) -> None:
         self.process = launcher.start_process(
-            [sys.executable, "-m", "benchmarks.generator"],
+            [sys.executable, "-m", "benchmarks.load.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

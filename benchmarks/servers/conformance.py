@@ -7,8 +7,8 @@ that wins by leaving work out. Rule numbers are those of PROTOCOL.md.
 import contextlib
 from collections.abc import Callable
 
-from benchmarks.launcher import RunningServer
-from benchmarks.lineclient import LineClient
+from benchmarks.servers.launcher import RunningServer
+from benchmarks.servers.line_client import LineClient
 
 LINES = 500  # each of two clients says so many, and every one of them is counted
 

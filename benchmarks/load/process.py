@@ -1,6 +1,6 @@
 """The load generator's process: one of its own for each trial, pinned, single-threaded.
 
-The runner starts `python -m benchmarks.generator`, writes one JSON order to its standard input and
+The runner starts `python -m benchmarks.load.process`, writes one JSON order to its standard input and
 reads one JSON outcome from its standard output.
 """
 
