@@ -13,7 +13,7 @@ import shutil
 import sys
 import textwrap
 
-from benchmarks import launcher
+from benchmarks.servers import launcher
 from benchmarks.servers.line_client import LineClient
 
 MAX_WIDTH = 120  # characters of the whole table: more would only be white space

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import launcher
+from benchmarks.servers import launcher
 from benchmarks.servers.launcher import LaunchError, launch
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to obey or ignore")
