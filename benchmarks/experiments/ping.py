@@ -1,118 +1,72 @@
-"""Question: what does one request cost in each model, and when does the queue start to grow?
+"""Question: what does one request cost in each model, from light load to saturation?
 
-Method: `/ping` round trips. (a) Closed loop: 1 to 1000 clients, each with one request under way;
-replies per second, and server CPU time per message. (b) Open loop: 50 clients, requests due at a
-fixed rate; latency from the due time to the answer (wrk2's correction), percentiles from all raw
-samples.
+Method: `/ping` round trips. Paced is the main result: 50 clients, requests due at random moments
+of a fixed rate; server CPU time and wake-ups per message, latency from the due time to the answer
+(wrk2's correction), percentiles from all raw samples. The number of clients is a second axis, at
+one rate. Saturated: each client asks again as soon as it is answered; capacity and CPU time per
+message.
 
-Expect: the loops of v2 and v3 to be the cheapest; threads to pay for handing the interpreter's lock
-around, asyncio for its layers. Latency stays flat up to a knee, and behind it only the length of
-the measurement limits it.
+Expect: at a chat's rate most messages come alone, and every model wakes up for each: the models
+are close, and a blocked thread is the cheapest thing to wake. At saturation one turn of a loop
+serves many, and select and asyncio pay their price once for all of them; threads still change
+hands for each message.
 """
 
-from benchmarks import summary
-from benchmarks.load import Load, Schedule, ask_in_turn
+from benchmarks.load.connections import Load
+from benchmarks.load.paced import Paced
+from benchmarks.load.saturated import closed_loop, numbered_pings
 
-TITLE = "Ping: capacity and latency of one request"
-QUESTION = "What does a request cost, and at which rate does the queue start to grow?"
+TITLE = "Ping: what one request costs"
+QUESTION = "What does a request cost, from light load to saturation, and how long does it take?"
 PROFILES = ("echo", "chat")
-TEXT = "0123456789abcdef"
-KNEE_MS = 10.0  # the p99 up to which a version keeps up with a rate
+KINDS = ("ours", "floor", "tutorial", "theirs")
+CHAT_CLIENTS, CHAT_RATE = 50, 5000
 SIZES = {
-    "smoke": {"seconds": 0.05, "warmup": 0.02, "clients": [5], "open_clients": 5, "rates": [500]},
+    "smoke": {"seconds": 0.1, "warmup": 0.02, "rates": [500], "clients": [], "saturated": [5]},
     "quick": {
-        "seconds": 0.3,
-        "warmup": 0.15,
-        "clients": [1, 100],
-        "open_clients": 50,
-        "rates": [10_000, 40_000, 80_000],
+        "seconds": 0.4,
+        "warmup": 0.1,
+        "rates": [1000, CHAT_RATE],
+        "clients": [],
+        "saturated": [100],
     },
     "full": {
         "seconds": 1.0,
         "warmup": 0.3,
-        "clients": [1, 10, 100, 500, 1000],
-        "open_clients": 50,
-        "rates": [10_000, 20_000, 40_000, 60_000, 80_000, 100_000],
+        "rates": [500, 2000, CHAT_RATE, 10_000, 20_000, 40_000],
+        "clients": [1, 10, 500],
+        "saturated": [1, 100, 1000],
     },
 }
 
 
 def points(parameters: dict) -> list[dict]:
-    """Numbers of clients for (a), offered rates for (b)."""
-    closed = [{"mode": "closed", "clients": clients} for clients in parameters["clients"]]
-    clients = parameters["open_clients"]
-    return closed + [
-        {"mode": "open", "clients": clients, "rate": rate} for rate in parameters["rates"]
+    """Rates for 50 clients, clients at one rate, clients that always ask."""
+    return [
+        *({"mode": "paced", "clients": CHAT_CLIENTS, "rate": rate} for rate in parameters["rates"]),
+        *(
+            {"mode": "paced", "clients": clients, "rate": CHAT_RATE}
+            for clients in parameters["clients"]
+        ),
+        *({"mode": "saturated", "clients": clients} for clients in parameters["saturated"]),
     ]
 
 
-def drive(load: Load, point: dict, parameters: dict) -> dict:
+def clients_needed(point: dict) -> int:
+    """How many connections a point opens."""
+    return point["clients"]
+
+
+def seconds(point: dict, parameters: dict) -> float:
+    """How long the load of one trial takes."""
+    return parameters["warmup"] + parameters["seconds"]
+
+
+def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
     """One trial, in the load generator's process."""
     clients = load.connect(point["clients"])
     load.join(clients)
-    warmup, seconds = parameters["warmup"], parameters["seconds"]
-    if point["mode"] == "closed":
-        return {"metrics": ask_in_turn(load, clients, TEXT, warmup, seconds)}
-    payloads = [f"/ping {TEXT}\n".encode()] * len(clients)
-    schedule = Schedule(
-        load, clients, clients, payloads, rate=point["rate"], warmup=warmup, seconds=seconds
-    )
-    metrics = schedule.run()
-    delays = schedule.delays_ms()
-    return {
-        "metrics": metrics
-        | {
-            "p50_ms": summary.percentile(delays, 0.50),
-            "p90_ms": summary.percentile(delays, 0.90),
-            "p99_ms": summary.percentile(delays, 0.99),
-            "max_ms": delays[-1],
-            "uncorrected_p99_ms": summary.percentile(schedule.uncorrected_ms(), 0.99),
-        }
-    }
-
-
-def tables(result: dict) -> list[summary.Table]:
-    """Capacity and cost by clients, latency by offered rate."""
-
-    def closed(point: dict) -> bool:
-        return point["mode"] == "closed"
-
-    def open_loop(point: dict) -> bool:
-        return point["mode"] == "open"
-
-    def clients(point: dict) -> str:
-        return str(point["clients"])
-
-    def rate(point: dict) -> str:
-        return summary.number(point["rate"])
-
-    return [
-        summary.pivot(result, "ping", "replies_per_s", "clients", clients, closed),
-        summary.pivot(result, "ping", "server_cpu_us", "clients", clients, closed),
-        summary.pivot(result, "ping", "p50_ms", "offered per s", rate, open_loop),
-        summary.pivot(result, "ping", "p99_ms", "offered per s", rate, open_loop),
-        summary.pivot(result, "ping", "max_ms", "offered per s", rate, open_loop),
-    ]
-
-
-def conclusion(result: dict) -> str:
-    """Who pays least per message, and who keeps up with which rate."""
-    sentences = []
-    closed = [p for p in summary.points(result, "ping") if p["mode"] == "closed"]
-    shared = summary.last_shared(result, "ping", closed, "server_cpu_us")
-    if shared:
-        chain = summary.chain(result, "ping", shared, "server_cpu_us")
-        sentences.append(f"With {shared['clients']} clients a message costs {chain}.")
-    offered = [p for p in summary.points(result, "ping") if p["mode"] == "open"]
-    kept = []
-    for entry in summary.servers(result, "ping"):
-        held, broke, why = summary.reach(result, "ping", offered, entry["id"], "p99_ms", KNEE_MS)
-        if held:
-            beyond = "the highest rate tried"
-            if broke:
-                said = "not" if why == "over" else f"{why} at"
-                beyond = f"{said} {summary.number(broke['rate'])}/s"
-            kept.append(f"{entry['id']} up to {summary.number(held['rate'])}/s ({beyond})")
-    if kept:
-        sentences.append(f"p99 stays within {KNEE_MS:g} ms for {', '.join(kept)}.")
-    return " ".join(sentences)
+    times = {"warmup": parameters["warmup"], "seconds": parameters["seconds"]}
+    if point["mode"] == "saturated":
+        return closed_loop(load, clients, numbered_pings(seed), **times)
+    return Paced(load, clients, rate=point["rate"], seed=seed, **times).run()

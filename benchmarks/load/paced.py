@@ -364,7 +364,7 @@ class Paced:
 def complaint(line: bytes, stream: Stream, size: int) -> str:
     """What is wrong with a line that is not the one that is owed next."""
     owed = stream.expected[stream.seen : min(stream.seen + size, stream.sender.asked)]
-    at = stream.expected.find(line)
+    at = stream.expected.find(line) if len(line) == size else -1
     if at >= stream.sender.asked:
         what = "before its question"
     elif 0 <= at < stream.seen:

@@ -28,9 +28,6 @@ def perform(order: dict) -> dict:
             order["patience"],
             order["server_cores"],
         )
-        gc.collect()
-        gc.freeze()
-        gc.disable()
         outcome = experiment.drive(load, order["point"], order["parameters"], order["seed"])
         return {"status": "ok", **outcome}
     except Refused as refused:
@@ -50,6 +47,7 @@ def main() -> None:
         os.sched_setaffinity(0, order["cores"])
     with contextlib.suppress(OSError):  # not Linux: waits are then as coarse as they are
         Path("/proc/self/timerslack_ns").write_text("1")
+    gc.disable()
     json.dump(perform(order), sys.stdout)
 
 

@@ -15,6 +15,7 @@ server had time to idle although the loop was closed, or when the generator had 
 import itertools
 import random
 from collections.abc import Sequence
+from typing import NoReturn
 
 from benchmarks.load.connections import (
     WRITABLE,
@@ -57,14 +58,18 @@ def closed_loop(
     owed: dict[int, bytes] = {}
     partial: dict[int, bytes] = {}
     wakeups = load.probe.wakeups()
+
+    def give_up() -> NoReturn:
+        fd, answer = next(iter(owed.items()))
+        load.give_up(fd, f"{len(owed)} answers never came, one was to be {shown(answer)}")
+
     for fd in clients:
         request, owed[fd] = following()
         send[fd](request)
     answers = before = 0
     opens, closes = monotonic_ns() + int(warmup * 1e9), 0
     while True:
-        ready = poll(load.patience) or load.wait()
-        for fd, _ in ready:
+        for fd, _ in poll(load.patience) or give_up():
             count = receive[fd](buffer)
             if count != size or not buffer.startswith(owed[fd]):
                 partial[fd] = partial.get(fd, b"") + buffer[:count]
@@ -86,12 +91,7 @@ def closed_loop(
     measured = answers - before
     # One answer each is still owed; the trial counts only if it comes, and nothing else does.
     while owed:
-        try:
-            ready = load.wait()
-        except Broken:
-            fd, answer = next(iter(owed.items()))
-            load.give_up(fd, f"{len(owed)} answers never came, one was to be {shown(answer)}")
-        for fd, _ in ready:
+        for fd, _ in poll(load.patience) or give_up():
             count = receive[fd](buffer)
             partial[fd] = partial.get(fd, b"") + buffer[:count]
             if whole(partial[fd], owed.get(fd, b""), count):
@@ -183,9 +183,14 @@ def flood(
         for _ in range(came.count(b"\n") if sending else 0):
             say()
 
+    def give_up() -> NoReturn:
+        short = [said - bytes_seen for bytes_seen in seen.values() if bytes_seen < said]
+        missing = sum(short) // line_bytes
+        load.give_up(sender, f"{missing} deliveries never came, to {len(short)} of the readers")
+
     def turn() -> None:
         nonlocal delivered
-        for fd, events in load.wait():
+        for fd, events in load.poller.poll(load.patience) or give_up():
             if events & WRITABLE:
                 load.on_writable(fd)
             if not events & ~WRITABLE:
@@ -215,13 +220,8 @@ def flood(
     load.close_window()
     measured = (delivered - before) // line_bytes
     sending = False
-    try:
-        while owed_pongs or delivered < said * len(readers):
-            turn()
-    except Broken:
-        short = {fd: said - bytes_seen for fd, bytes_seen in seen.items() if bytes_seen < said}
-        missing = sum(short.values()) // line_bytes
-        load.give_up(sender, f"{missing} deliveries never came, to {len(short)} clients")
+    while owed_pongs or delivered < said * len(readers):
+        turn()
     load.expect_nothing_more([sender, *readers])
     wakeups = load.probe.wakeups() - wakeups
     metrics = load.metrics | {
