@@ -19,7 +19,6 @@ QUESTION = "What does it cost to pass a line on to many, and how long does the l
 PROFILES = ("chat",)
 KINDS = ("ours", "tutorial", "theirs")
 LINE_BYTES = 64
-SENDS_UNDER_WAY = 2
 SIZES = {
     "smoke": {
         "seconds": 0.1,
@@ -94,7 +93,6 @@ def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
             names[0],
             line_bytes=LINE_BYTES,
             lines_per_send=point["lines_per_send"],
-            under_way=SENDS_UNDER_WAY,
             warmup=parameters["warmup"],
             seconds=parameters["seconds"],
         )
