@@ -94,12 +94,10 @@ def check_framing(connect: Connect) -> None:
     _expect("F5", next(client.lines(), ""), "* pong ä")
     client.send_bytes(b"".join(b"/ping %d\n" % i for i in range(100)))
     _expect("F5", client.until("* pong 99"), [f"* pong {i}" for i in range(100)])
-    client.send_bytes(b"/ping ov")
-    connect("")
-    client.send_bytes(b"er\n")
-    _expect("F5", next(client.lines(), ""), "* pong over")
     longest = "/ping " + "z" * 1018
-    client.send(longest)
+    client.send_bytes(longest.encode())
+    connect("")  # its greeting says that the server was busy elsewhere meanwhile
+    client.send_bytes(b"\n")
     _expect("F2", next(client.lines(), ""), "* pong " + longest[6:])
 
 

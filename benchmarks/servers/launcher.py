@@ -235,7 +235,7 @@ def _guard(process: subprocess.Popen) -> subprocess.Popen:
 
     It kills the whole group, what a wrapper has started included.
     """
-    script = 'read -r nothing; kill -9 -- "-$0"'
+    script = 'read -r nothing; kill -s KILL -- "-$0"'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, str(process.pid)],
         stdin=subprocess.PIPE,
