@@ -382,12 +382,21 @@ def test_numbers_cannot_be_foreseen_but_repeated():
 
 
 @pytest.mark.parametrize(
-    ("server", "client", "status"),
-    [(0.99, 0.60, None), (0.60, 0.60, "client-limited"), (0.99, 0.97, "client-limited")],
+    ("server", "others", "client", "status"),
+    [
+        (0.99, 0.0, 0.60, None),
+        (0.60, 0.39, 0.60, None),  # that somebody else had the core is not our limit
+        (0.60, 0.0, 0.60, "client-limited"),
+        (0.99, 0.0, 0.97, "client-limited"),
+    ],
 )
-def test_saturated_point_that_the_generator_limits(server, client, status):
+def test_saturated_point_that_the_generator_limits(server, others, client, status):
     """A closed loop whose server could idle, or whose generator could not, compares nothing."""
-    shares = {"server_cpu_share": server, "client_cpu_share": client}
+    shares = {
+        "server_cpu_share": server,
+        "server_wait_share": others,
+        "client_cpu_share": client,
+    }
     assert saturated.limit(shares).get("status") == status
 
 
