@@ -1,55 +1,112 @@
-"""Before and after: two result files, point by point, against the noise floor."""
+"""Two results against each other: before and after; and a version against itself."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import summary
-from benchmarks.pictures import describe
+from benchmarks.arithmetic.metrics import METRICS, label, number
+from benchmarks.arithmetic.results import Cell, View, describe, load_result
+from benchmarks.arithmetic.statistics import FEWEST, NOT_SHOWN, unpaired_ratio
+from benchmarks.experiments import module
+from benchmarks.showing.tables import Table
 
+WIDTH = 100
 # What differs between any two runs and says nothing about the machine.
 PASSING = ("load_before", "load_after")
-# Numbers that explain others; a change of theirs is no result.
-ASIDE = ("server_cpu_share", "client_cpu_share", "uncorrected_p99_ms")
-HEADERS = ("point", "server", "measured", "before", "after", "noise", "change")
-AT_RIGHT = ("before", "after", "noise")
 
 
 def compare_files(before: Path, after: Path) -> str:
     """The text of `python3 -m benchmarks compare BEFORE AFTER`.
 
-    Raises `summary.ResultError`, one line, for a file that is no result of ours.
+    Raises `results.ResultError`, one line, for a file that is no result of ours.
     """
-    first, second = summary.load_result(before), summary.load_result(after)
+    views = View(load_result(before)), View(load_result(after))
+    first, second = (view.result for view in views)
     lines = [f"before: {_origin(before, first)}", f"after:  {_origin(after, second)}"]
     lines += _warnings(first, second)
     shown = total = 0
-    for experiment in summary.EXPERIMENTS:
+    for experiment in views[0].experiments():
         rows = []
-        for row, is_shown in _rows(first, second, experiment):
-            rows.append(row)
-            total += 1
-            shown += is_shown
+        for point in views[0].points(experiment):
+            found = list(_numbers(*views, experiment, point))
+            if found:
+                rows += [f"  {describe(point)}", *(line for line, _ in found)]
+            judged = [is_shown for _, is_shown in found if is_shown is not None]
+            total += len(judged)
+            shown += sum(judged)
         if rows:
-            lines += ["", summary.title(experiment), *_columns([HEADERS, *rows])]
-    lines += ["", *_left_out(first, second)]
+            lines += ["", module(experiment).TITLE, *rows]
+    lines += ["", *_left_out(*views)]
     if total:
         lines.append(
-            f"{shown} of {total} numbers differ by more than the noise floor and the trials'"
-            " spread; a change is that of the median."
+            f"{shown} of {total} numbers differ: the 95 % interval of their ratio (after to before,"
+            " trials taken as independent) does not hold 1."
         )
     else:
         lines.append("The two files have no point in common: there is nothing to compare.")
-    return "\n".join(lines)
+    return "\n".join(part for line in lines for part in _folded(line))
+
+
+def _numbers(
+    before: View, after: View, experiment: str, point: dict
+) -> Iterator[tuple[str, bool | None]]:
+    """A line for every number that both files have, and whether a difference is shown.
+
+    None stands for a number that may not be compared.
+    """
+    per = getattr(module(experiment), "CPU_PER", "message")
+    for old in before.cells(experiment, point):
+        new = after.cell(experiment, point, old.server)
+        if new is None:
+            continue
+        if lost := [
+            f"{c.status} {when}" for c, when in ((old, "before"), (new, "after")) if _lost(c)
+        ]:
+            yield _line(old.server, "", "", "", ", ".join(lost)), None
+            continue
+        for name, metric in METRICS.items():
+            if metric.aside or name not in old.values or name not in new.values:
+                continue
+            sizes = [number(cell.median(name)) for cell in (old, new)]
+            if not (old.ranks(name) and new.ranks(name)):
+                status = new.status if old.ranks(name) else old.status
+                yield _line(old.server, label(name, per), *sizes, f"{status}: no result"), None
+                continue
+            values = [list(cell.values[name].values()) for cell in (old, new)]
+            ratio = unpaired_ratio(values[1], values[0])
+            few = min(map(len, values)) < FEWEST
+            text = "too few trials" if few else ratio.text
+            yield _line(old.server, label(name, per), *sizes, text), ratio.shown
+
+
+def _lost(cell: Cell) -> bool:
+    return cell.status in ("failed", "error", "refused")
+
+
+def _line(server: str, measured: str, before: str, after: str, change: str) -> str:
+    return f"    {server:<20.20} {measured:<36.36} {before:>8} {after:>8}  {change}".rstrip()
+
+
+def _folded(line: str) -> Iterator[str]:
+    """A line of text in lines that fit; a row of numbers does already."""
+    while len(line) > WIDTH and " " in line[1:WIDTH]:
+        cut = line.rindex(" ", 1, WIDTH)
+        yield line[:cut]
+        line = f"  {line[cut + 1 :]}"
+        if not line.strip() or cut < 3:
+            break
+    yield line
 
 
 def _origin(path: Path, result: dict) -> str:
     """Where a result comes from, in one line."""
     parts = [str(path), result["started"]]
     if result["commit"]:
-        parts.append(f"commit {result['commit']}{' with changes' if result['dirty'] else ''}")
+        parts.append(f"commit {result['commit'][:12]}{' with changes' if result['dirty'] else ''}")
     parts.append(f"{result['size']} size")
     if result["interrupted"]:
         parts.append("interrupted")
+    elif result["finished"] is None:
+        parts.append("never finished")
     return ", ".join(parts)
 
 
@@ -69,11 +126,6 @@ def _warnings(first: dict, second: dict) -> list[str]:
                 for name in names
             )
             lines.append(f"Different {what}: {told}.")
-    if first["noise_floor"] is None and second["noise_floor"] is None:
-        lines.append(
-            "No noise floor in either file (`python3 -m benchmarks aa` measures it): a difference"
-            " counts where the trials' ranges do not overlap."
-        )
     return lines
 
 
@@ -85,10 +137,10 @@ def _builds(first: dict, second: dict) -> list[dict[str, str]]:
     """The interpreter of each server that both files have, in either file."""
     found = [
         {
-            server["id"]: f"{server.get('python_build')}, GIL {server.get('gil')}"
-            for server in result["servers"]
+            server["id"]: f"{server['python_build']}, GIL {server['gil']}"
+            for server in side["servers"]
         }
-        for result in (first, second)
+        for side in (first, second)
     ]
     both = found[0].keys() & found[1].keys()
     return [{name: build for name, build in side.items() if name in both} for side in found]
@@ -108,77 +160,46 @@ def _parameters(first: dict, second: dict) -> list[dict[str, object]]:
     return found
 
 
-def _rows(first: dict, second: dict, experiment: str) -> Iterator[tuple[tuple[str, ...], bool]]:
-    """Every number that both files have, and whether its difference is shown."""
-    others = _by_place(second, experiment)
-    for place, old in _by_place(first, experiment).items():
-        new = others.get(place)
-        if new is None:
-            continue
-        where = (describe(old.point), old.server)
-        lost = [
-            f"{cell.status} {when}"
-            for cell, when in ((old, "before"), (new, "after"))
-            if cell.status not in ("ok", "client-limited")
-        ]
-        if lost:
-            yield (*where, "", "", "", "", ", ".join(lost)), False
-            continue
-        limited = "client-limited" in (old.status, new.status)
-        for name, metric in summary.METRICS.items():
-            if name in ASIDE or name not in old.values or name not in new.values:
-                continue
-            sizes = tuple(
-                summary.number(summary.summarize(cell.values[name]).median) for cell in (old, new)
-            )
-            measured = f"{metric.label}, {metric.unit}" if metric.unit else metric.label
-            floor = _floor(first, second, experiment, old.point, name)
-            row = (*where, measured, *sizes, "?" if floor is None else f"{floor:.1%}")
-            if limited and metric.by_client:
-                yield (*row, "client-limited: no result"), False
-                continue
-            difference = summary.difference(old.values[name], new.values[name], floor)
-            yield (*row, difference.text), difference.shown
-
-
-def _by_place(result: dict, experiment: str) -> dict[tuple, summary.Cell]:
-    return {
-        (cell.server, *sorted(cell.point.items())): cell
-        for cell in summary.cells(result, experiment)
-    }
-
-
-def _floor(first: dict, second: dict, experiment: str, point: dict, name: str) -> float | None:
-    """The larger noise floor of the two files: a difference has to pass both."""
-    floors = [summary.floor(result, experiment, point, name) for result in (first, second)]
-    return max((floor for floor in floors if floor is not None), default=None)
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    """Rows as lines of aligned text; the sizes stand at the right of their columns."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(HEADERS))]
-    return [
-        "  "
-        + "  ".join(
-            cell.rjust(width) if HEADERS[index] in AT_RIGHT else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _left_out(first: dict, second: dict) -> list[str]:
+def _left_out(before: View, after: View) -> list[str]:
     """What only one file has: one line for each."""
     lines = []
-    for here, there, when in ((first, second, "before"), (second, first, "after")):
+    for here, there, when in ((before, after, "before"), (after, before, "after")):
         alone: dict[str, int] = {}
-        for experiment in summary.EXPERIMENTS:
-            known = _by_place(there, experiment)
-            for place, cell in _by_place(here, experiment).items():
-                if place not in known:
-                    name = f"{experiment} of {cell.server}"
-                    alone[name] = alone.get(name, 0) + 1
+        for experiment in here.experiments():
+            for point in here.points(experiment):
+                for cell in here.cells(experiment, point):
+                    if there.cell(experiment, point, cell.server) is None:
+                        name = f"{experiment} of {cell.server}"
+                        alone[name] = alone.get(name, 0) + 1
         if alone:
             told = ", ".join(f"{name} ({count})" for name, count in alone.items())
             lines.append(f"Points measured only {when}: {told}.")
     return lines
+
+
+def against_itself(view: View) -> Table:
+    """How many differences an A/A result would have shown, where there are none."""
+    twins = [entry["id"] for entry in view.entries]
+    rows = []
+    counts = [0, 0]
+    for experiment in view.experiments():
+        ratios = [
+            ratio
+            for point in view.points(experiment)
+            for name, metric in METRICS.items()
+            if not metric.aside and (ratio := view.ratio(experiment, point, name, *twins))
+        ]
+        judged = [ratio for ratio in ratios if ratio.low is not None]
+        shown = sum(ratio.shown for ratio in judged)
+        rows.append([experiment, str(len(judged)), str(shown), _share(shown, len(judged))])
+        counts = [counts[0] + len(judged), counts[1] + shown]
+    rows.append(["in all", *map(str, counts), _share(counts[1], counts[0])])
+    title = f"{view.entries[0]['label']} against itself: differences shown that are none"
+    notes = ["About 5 % is right: that is how often a 95 % interval is wrong."]
+    if not counts[0]:
+        notes = [f"Fewer than {FEWEST} rounds: there are no intervals, and so {NOT_SHOWN}."]
+    return Table(title, ["experiment", "compared", "shown", "share"], rows, notes)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "-"

@@ -3,6 +3,7 @@
 Nothing here measures or prints. README.md describes the file.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -231,6 +232,27 @@ def write_result(result: dict, path: Path) -> None:
             Path(temporary).unlink(missing_ok=True)
 
 
+def try_folder(folder: Path) -> None:
+    """Find out before anything is measured whether results can be kept there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, suffix=".json") as file:
+            file.write(b"{}\n")
+            file.flush()
+    except OSError as error:
+        raise ResultError(f"--out {folder}: {error.strerror}; nothing was measured") from None
+
+
+def kept_name(path: Path) -> Path:
+    """Measurements are not thrown away: an older result is to get its start time as its name."""
+    with contextlib.suppress(OSError, ValueError, RecursionError, TypeError, LookupError):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if result["schema"] in (SCHEMA, EARLIER) and TIME.fullmatch(result["started"]):
+            started = result["started"].replace(":", "")
+            return path.with_name(f"{path.stem}-{started}.json")
+    raise ResultError(f"will not overwrite {path}: it is no result of this benchmark")
+
+
 # Whether a file is what it says
 
 
@@ -338,7 +360,7 @@ SHAPE = {
             "took_s": _number,
             "finished": _time,
             "metrics": {"*": _number},
-            "series?": {"*": [_number]},
+            "series?": {"*": [_or_null(_number)]},
         }
     ],
     "refusals": [{**WHERE, "held": _or_null(_count), "reason": _text}],
