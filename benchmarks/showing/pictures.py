@@ -141,9 +141,10 @@ def series_lines(view, experiment: str, point: dict, name: str, *, growth=False)
         at: dict[float, list[float]] = {}
         for trial in cell.trials if cell else ():
             series = trial.get("series", {})
-            values = series.get(name, [])
-            start = values[0] if growth and values else 0
-            for t, value in zip(series.get("t_s", ()), values, strict=False):
+            pairs = zip(series.get("t_s", ()), series.get(name, ()), strict=False)
+            known = [(t, value) for t, value in pairs if value is not None]
+            start = known[0][1] if growth and known else 0
+            for t, value in known:
                 at.setdefault(t, []).append(value - start)
         if at:
             made.append(_line(server, {t: at[t] for t in sorted(at)}, frozenset()))
@@ -200,6 +201,18 @@ def pictures_available() -> str | None:
     except ImportError as error:
         return f"no pictures: {error} (python3 -m pip install matplotlib, in a virtual environment)"
     return None
+
+
+def machine_line(result: dict) -> str:
+    """The machine, the interpreters and the day in one line, to stand beside every number."""
+    machine = result["machine"]
+    parts = [machine["cpu"], f"{machine['cores'] or '?'} cores"]
+    parts.append(f"{machine['system']} {machine['kernel']}")
+    for server in result["servers"]:
+        if server["python_build"]:
+            parts.append(server["python_build"] + (", no GIL" if server["gil"] == "off" else ""))
+    size = "" if result["size"] == "full" else f"; a run of the {result['size']} size"
+    return f"{', '.join(dict.fromkeys(parts))}; {result['started'][:10]}{size}."
 
 
 def text_of(picture: Picture) -> str:
@@ -278,7 +291,7 @@ def draw_pictures(view, pictures: list[Picture], out_dir: Path) -> list[Path]:
                 name = f"{picture.name}{suffix}"
                 matplotlib.rcParams["svg.hashsalt"] = name
                 columns = min(picture.columns, len(panels)) if width == WIDE else 1
-                figure = _figure(picture, panels, columns, width, styles)
+                figure = _figure(picture, panels, columns, width, styles, machine_line(view.result))
                 FigureCanvasAgg(figure)
                 _thin_out_ticks(figure)
                 raw = io.StringIO()
@@ -293,13 +306,16 @@ def draw_pictures(view, pictures: list[Picture], out_dir: Path) -> list[Path]:
     return made
 
 
-def _figure(picture: Picture, panels: list[Panel], columns: int, width: float, styles: dict):
+def _figure(
+    picture: Picture, panels: list[Panel], columns: int, width: float, styles: dict, machine: str
+):
     """Title and legend above, a grid of panels, notes below; laid out by matplotlib."""
     from matplotlib.figure import Figure
 
     handles = _handles(panels, styles)
     title = textwrap.wrap(picture.title, int(width / 0.1))
-    notes = [line for note in _notes(picture, panels) for line in textwrap.wrap(note, width / 0.07)]
+    notes = [*_notes(picture, panels), machine]
+    notes = [line for note in notes for line in textwrap.wrap(note, int(width / 0.065))]
     across = width / (0.55 + LETTER * max(len(handle.get_label()) for handle in handles))
     legend_columns = max(1, min(len(handles), int(across)))
     grid = [panels[first : first + columns] for first in range(0, len(panels), columns)]
@@ -310,7 +326,14 @@ def _figure(picture: Picture, panels: list[Panel], columns: int, width: float, s
     axes = figure.subplots(len(grid), columns, squeeze=False, height_ratios=heights)
     for row, panels_of_row in zip(axes, grid, strict=True):
         for place, panel in zip(row, panels_of_row, strict=False):
-            (_draw_bars if panel.bars else _draw_lines)(place, panel, styles)
+            if panel.bars:
+                _draw_bars(place, panel, styles)
+            else:
+                scale = (panel.y_label, panel.y_scale)
+                alike = [other for other in panels if (other.y_label, other.y_scale) == scale]
+                    p for p in panels if (p.y_label, p.y_scale) == (panel.y_label, panel.y_scale)
+                ]
+                _draw_lines(place, panel, alike, styles)
             heading = [text for text in (panel.title, panel.y_label) if text]
             wrapped = [
                 line for text in heading for line in textwrap.wrap(text, width / columns / 0.085)
@@ -340,7 +363,7 @@ def _height(panel: Panel) -> float:
 
 def _notes(picture: Picture, panels: list[Panel]) -> list[str]:
     """What a reader must know, with what the marks mean."""
-    notes = [*picture.notes, "A dot is a trial; a line or a bar shows the medians."]
+    notes = [*picture.notes, "A dot is a trial, a line or a bar shows the medians."]
     if any(mark.hollow for panel in panels for mark in (*panel.lines, *panel.bars)):
         notes[-1] += " Hollow, dashed: does not rank (see the table)."
     return notes
@@ -371,7 +394,8 @@ def _face(index: int) -> dict:
     return ({"alpha": 0.9}, {"alpha": 0.55, "hatch": "////"}, {"alpha": 0.3})[index % 3]
 
 
-def _draw_lines(axes, panel: Panel, styles: dict) -> None:
+def _draw_lines(axes, panel: Panel, alike: list[Panel], styles: dict) -> None:
+    """Dots, medians and axes. All panels that are `alike` have the same scale along y."""
     xs = sorted({x for line in panel.lines for x, *_ in line.points})
     dense = len(xs) > DENSE
     for line in panel.lines:
@@ -380,6 +404,10 @@ def _draw_lines(axes, panel: Panel, styles: dict) -> None:
         for one, two in itertools.pairwise(places):
             look = {"linestyle": "--", "linewidth": 0.8} if one[2] or two[2] else {"linewidth": 1.7}
             axes.plot([one[0], two[0]], [one[1], two[1]], color=colour, zorder=3, **look)
+        if dense:
+            _, _, lows, highs = zip(*line.points, strict=True)
+            axes.fill_between([x for x, *_ in places], lows, highs, color=colour, alpha=0.15, lw=0)
+            continue
         for hollow in (False, True):
             dots = [(_place(panel, x), y) for x, y in line.dots if (x in line.hollow) == hollow]
             axes.plot(
@@ -387,11 +415,11 @@ def _draw_lines(axes, panel: Panel, styles: dict) -> None:
                 [y for _, y in dots],
                 linestyle="none",
                 marker=marker,
-                markersize=1.5 if dense else 4,
+                markersize=4,
                 markeredgewidth=0.8,
                 markeredgecolor=colour,
                 markerfacecolor=PAPER if hollow else colour,
-                alpha=1 if hollow else 0.35 if dense else 0.65,
+                alpha=1 if hollow else 0.65,
                 zorder=4,
             )
     if panel.level:
@@ -399,7 +427,7 @@ def _draw_lines(axes, panel: Panel, styles: dict) -> None:
     axes.grid(axis="y")
     axes.set_xlabel(panel.x_label)
     _scale_x(axes, panel, xs)
-    _scale_y(axes, panel.y_scale, [y for line in panel.lines for _, y in line.dots])
+    _scale_y(axes, panel.y_scale, [y for p in alike for line in p.lines for _, y in line.dots])
 
 
 def _place(panel: Panel, x: float) -> float:
@@ -425,16 +453,16 @@ def _scale_x(axes, panel: Panel, xs: list[float]) -> None:
 def _scale_y(axes, scale: str, values: list[float]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    if scale == "log" and min(values) > 0:
+    low, high = min(values), max(values)
+    if scale == "log" and 0 < 4 * low < high:  # with less between them, a log axis has no numbers
         axes.set_yscale("log")
-        low, high = min(values), max(values)
         axes.set_ylim(low / 1.3, high * 1.3)
         decades = math.log10(high / low)
         subs = (1, 2, 5) if decades < 2 else (1, 3) if decades < 3 else (1,)
         axes.yaxis.set_major_locator(LogLocator(subs=subs))
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
-        axes.set_ylim(min(0, *values), max(values) * 1.08 or 1)
+        axes.set_ylim(min(0, low), high * 1.08 or 1)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_tick(value)))
 
 
@@ -474,7 +502,7 @@ def _thin_out_ticks(figure) -> None:
     figure.draw_without_rendering()
     for axes in figure.axes:
         labels = [label for label in axes.get_xticklabels() if label.get_text()]
-        labels.sort(key=lambda label: label.get_window_extent().x0)
+        labels.sort(key=lambda label: sum(label.get_window_extent().intervalx))
         kept = []
         for label in [*labels[:1], *labels[:0:-1]]:
             box = label.get_window_extent().padded(2)
