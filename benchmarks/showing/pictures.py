@@ -331,8 +331,6 @@ def _figure(
             else:
                 scale = (panel.y_label, panel.y_scale)
                 alike = [other for other in panels if (other.y_label, other.y_scale) == scale]
-                    p for p in panels if (p.y_label, p.y_scale) == (panel.y_label, panel.y_scale)
-                ]
                 _draw_lines(place, panel, alike, styles)
             heading = [text for text in (panel.title, panel.y_label) if text]
             wrapped = [
