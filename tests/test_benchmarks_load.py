@@ -25,7 +25,7 @@ from benchmarks.load.connections import Load
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEED = 7
-PATIENCE = 0.5  # of the generator, with a server that owes something
+PATIENCE = 1.0  # of the generator, with a server that owes something
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 
