@@ -121,12 +121,7 @@ def _trials(place: dict, dice: random.Random) -> list[dict]:
     usual = _metrics(place["server"], place["experiment"], place["point"])
     made = []
     for number in range(ROUNDS):
-        metrics = {
-            name: value * dice.lognormvariate(0, SPREAD)
-            for name, value in _metrics(
-                place["server"], place["experiment"], place["point"]
-            ).items()
-        }
+        metrics = {name: value * dice.lognormvariate(0, SPREAD) for name, value in usual.items()}
         now = status if number < times else "ok"
         trial = place | {
             "round": number,

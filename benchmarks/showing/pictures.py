@@ -18,6 +18,8 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.experiments import module
+
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
 STYLES = {  # a colour and a marker
     "v1_threads": ("#d55e00", "o"),
@@ -25,15 +27,16 @@ STYLES = {  # a colour and a marker
     "v3_broadcast": ("#cc79a7", "D"),
     "v4_asyncio": ("#009e73", "^"),
     "tutorial": ("#e69f00", "v"),
-    "c_threads": ("#6e7781", "<"),
-    "c_select": ("#8c959f", ">"),
-    "c_epoll": ("#afb8c1", "P"),
+    "c_threads": ("#656d76", "<"),
+    "c_select": ("#868e96", ">"),
+    "c_epoll": ("#a3abb3", "P"),
 }
 # For students' servers and other interpreters, whose version's colour gets a shade.
 FURTHER_COLOURS = ("#56b4e9", "#b5a300", "#8e6bbf")
 FURTHER_MARKERS = ("X", "p", "*", "h", "d")
 SHADES = (0.0, -0.35, 0.35)
-WIDE, NARROW = 8.4, 4.4  # inches; a narrow picture has its panels below each other, for phones
+WIDE, NARROW = 8.4, 4.4  # inches; for phones the panels are below each other
+FOR_PHONES = "-narrow"  # in the name of that file
 PANEL_HEIGHT, BAR_HEIGHT = 2.5, 0.27  # inches
 LETTER = 0.083  # inches of a letter of a legend, about
 DENSE = 20  # places on x; with more there is no tick for each
@@ -203,6 +206,13 @@ def pictures_available() -> str | None:
     return None
 
 
+def pictures_of(view, experiment: str) -> list[Picture]:
+    """The pictures of an experiment that have something in them."""
+    made = module(experiment).picture(view)
+    made = made if isinstance(made, list) else [made]
+    return [p for p in made if p and any(panel.lines or panel.bars for panel in p.panels)]
+
+
 def machine_line(result: dict) -> str:
     """The machine, the interpreters and the day in one line, to stand beside every number."""
     machine = result["machine"]
@@ -287,7 +297,7 @@ def draw_pictures(view, pictures: list[Picture], out_dir: Path) -> list[Path]:
         matplotlib.rcParams.update(LOOK)
         for picture in pictures:
             panels = [panel for panel in picture.panels if panel.lines or panel.bars]
-            for suffix, width in (("", WIDE), ("-narrow", NARROW)) if panels else ():
+            for suffix, width in (("", WIDE), (FOR_PHONES, NARROW)):
                 name = f"{picture.name}{suffix}"
                 matplotlib.rcParams["svg.hashsalt"] = name
                 columns = min(picture.columns, len(panels)) if width == WIDE else 1

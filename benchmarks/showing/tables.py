@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.arithmetic import metrics
+from benchmarks.arithmetic.results import describe
+from benchmarks.experiments import module
 
 WIDTH = 100  # columns of a terminal
 GAP = "  "  # between two columns there
@@ -106,6 +108,51 @@ def _cell_text(cell, metric: str) -> str:
         return "-"
     mark = "" if cell.ranks(metric) else f" {MARKS[cell.status][0]}"
     return metrics.number(value) + mark
+
+
+def tables_of(view, experiment: str) -> list[Table]:
+    """The tables of an experiment that have a row."""
+    return [table for table in module(experiment).tables(view) if table.rows]
+
+
+def sentence_of(view, experiment: str) -> str:
+    """What the numbers of an experiment say, in one sentence."""
+    return module(experiment).sentence(view) or "Nothing was measured here that may be ranked."
+
+
+def format_experiment(view, experiment: str) -> str:
+    """For a terminal: the tables of an experiment, and what they say."""
+    heading = module(experiment).TITLE
+    parts = [f"\n{heading}\n{'=' * len(heading)}"]
+    parts += [terminal(table) for table in tables_of(view, experiment)]
+    parts.append("\n".join(textwrap.wrap(f"-> {sentence_of(view, experiment)}", WIDTH)))
+    return "\n\n".join(parts)
+
+
+def format_troubles(view) -> list[str]:
+    """A line for each server that failed, each kind of bad trial and each refused point."""
+    result = view.result
+    lines = [
+        f"{check['server']} FAILED the conformance check and was not measured: {check['reason']}"
+        for check in result["conformance"]
+        if not check["passed"]
+    ]
+    seen: dict[tuple, list[str]] = {}
+    for trial in result["trials"]:
+        if trial["status"] != "ok":
+            reason = trial["reason"] if trial["status"] in ("failed", "error") else None
+            key = (trial["status"], trial["experiment"], trial["server"], reason)
+            seen.setdefault(key, []).append(describe(trial["point"]))
+    for (status, experiment, server, reason), where in seen.items():
+        trials = f"{len(where)} trial{'s' if len(where) > 1 else ''}"
+        at = "; ".join(dict.fromkeys(where))
+        said = f": {reason}" if reason else ""
+        lines.append(f"{status}: {server}, {experiment} ({at}), {trials}{said}")
+    for refusal in result["refusals"]:
+        held = f" after {refusal['held']:,} clients" if refusal["held"] is not None else ""
+        where = f"{refusal['experiment']} ({describe(refusal['point'])}), {refusal['server']}"
+        lines.append(f"refused: {where}: {refusal['reason']}{held}")
+    return lines
 
 
 def terminal(table: Table, width: int = WIDTH) -> str:
