@@ -104,6 +104,9 @@ def _report(arguments: list[str]) -> int:
         "--readme", type=Path, metavar="FILE", help="also renew the results section of this README"
     )
     options = parser.parse_args(arguments)
+    result = load_result(options.result)
+    if result["finished"] is None:
+        print(f"{options.result}: the run did not end; it has {len(result['trials'])} trials")
     _write_report(options.result, options.out or options.result.parent)
     if options.readme:
         changed = readme.rewrite_readme(options.readme, options.result)

@@ -32,10 +32,11 @@ CONNECTIONS_PER_SECOND = 4000
 GRACE_SECONDS = 15.0  # beyond its planned time and patience before a generator is given up
 PATIENCE_SECONDS = 5.0
 SPARE_DESCRIPTORS = 64
-REPEATS_LIMIT = 3
-# Share of the time that others may have had the server's core, or the generator's. It is told in
-# steps of 10 ms, so that nothing can be said of the short windows of `--smoke`.
+# Share of the time that others may have had the server's core, or the generator's, and how often a
+# trial is repeated in which it was more. The time is told in steps of 10 ms, so that little can be
+# said of the short windows of `--smoke`, which are not worth many repeats either.
 WAIT_LIMITS = {"smoke": 0.30, "quick": 0.05, "full": 0.05}
+REPEATS_LIMITS = {"smoke": 1, "quick": 3, "full": 3}
 # What has to be alike for a run to be gone on with.
 SAME = ("kind", "size", "parameters", "commit")
 SAME_MACHINE = ("system", "kernel", "cpu", "cores", "server_cores", "client_cores")
@@ -150,7 +151,7 @@ class Run:
             "parameters": {
                 "rounds": plan.rounds,
                 "wait_limit": WAIT_LIMITS[plan.size],
-                "repeats_limit": REPEATS_LIMIT,
+                "repeats_limit": REPEATS_LIMITS[plan.size],
                 "patience_s": plan.patience,
                 "experiments": {name: plan.parameters(name) for name in plan.experiments},
             },
@@ -358,7 +359,7 @@ class Run:
 
     def trial(self, experiment: str, point: dict, contestant: Contestant, seed: int) -> dict:
         """One trial, repeated while others are at work on its cores; returns the outcome."""
-        for repeats in range(REPEATS_LIMIT + 1):
+        for repeats in range(self.result["parameters"]["repeats_limit"] + 1):
             outcome = self.attempt(experiment, point, contestant, seed)
             outcome["repeats"] = repeats
             reason = self.disturbance(experiment, outcome)
@@ -370,7 +371,8 @@ class Run:
         """Who had to wait for a core, and how long; None: nobody for longer than is allowed."""
         server_cores, client_cores = self.plan.cores(experiment)
         metrics = outcome.get("metrics", {})
-        whose = {"server": metrics.get("server_wait_share", 0.0)}
+        taken = metrics.get("server_wait_share", 0.0)  # of one core
+        whose = {"server": taken / max(1, len(server_cores))}
         if not set(server_cores) & set(client_cores):  # else it is the server it waits for
             whose["load generator"] = metrics.get("client_wait_share", 0.0)
         limit = self.result["parameters"]["wait_limit"]
