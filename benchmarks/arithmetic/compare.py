@@ -83,7 +83,7 @@ def _lost(cell: Cell) -> bool:
 
 
 def _line(server: str, measured: str, before: str, after: str, change: str) -> str:
-    return f"    {server:<20.20} {measured:<36.36} {before:>8} {after:>8}  {change}".rstrip()
+    return f"    {server:<18.18} {measured:<32.32} {before:>7} {after:>7}  {change}".rstrip()
 
 
 def _folded(line: str) -> Iterator[str]:

@@ -91,7 +91,7 @@ def paired_ratio(first: Mapping[int, float], second: Mapping[int, float]) -> Rat
 
 def unpaired_ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
     """The same for two groups that were measured independently of each other."""
-    if min([*first, *second], default=0) <= 0:
+    if not first or not second or min(*first, *second) <= 0:
         return _of_medians(first, second)
     groups = [[math.log(value) for value in values] for values in (first, second)]
     apart = statistics.mean(groups[0]) - statistics.mean(groups[1])
