@@ -766,26 +766,42 @@ def test_the_answer_has_a_row_for_each_question_and_the_best_of_each_is_marked(w
 def test_the_sentences_change_with_the_numbers(whole: dict) -> None:
     before = answer.sentences(View(whole))
     assert len(before) == 3
-    assert before[0].startswith("Threads (v1_threads): choose it for a message at chat load (")
-    assert "memory per idle connection" in before[0].split("worst at")[1]
+    assert before[0].startswith("Choose threads (v1_threads) for a message at chat load (2")
+    assert "the others' p99 while somebody computes (5." in before[0]
+    assert before[0].split("; not for ")[1].startswith("memory per idle connection, 7.")
+    assert before[0].endswith(" that of v2_select.")
     dear = copy.deepcopy(whole)
     for trial in dear["trials"]:
         if trial["server"] == "v1_threads" and trial["experiment"] == "ping":
-            for name in trial["metrics"]:
-                trial["metrics"][name] *= 50
+            trial["metrics"] = {name: 50 * value for name, value in trial["metrics"].items()}
     after = answer.sentences(View(dear))
-    assert "choose it for a message at chat load" not in after[0]
-    assert "what it is worst at is a message at" in after[0]
+    assert after[0].split("; not for ")[1].startswith("a message at saturation, 8")
+    assert after[1] != before[1]
+
+
+def test_many_clients_speak_for_a_model(whole: dict) -> None:
+    """And a timeout that somebody chose speaks against none."""
+    threads, select, _ = answer.sentences(View(whole))
+    assert "stops reading" not in threads + select
+    few = copy.deepcopy(whole)
+    for trial in few["trials"]:
+        trial["metrics"] = dict.fromkeys(trial["metrics"], 1.0)
+    threads, select, _ = answer.sentences(View(few))
+    assert threads.startswith("Choose threads (v1_threads) for many clients (at least 10,0")
+    assert select == (
+        "Nothing here speaks for a select() loop (v2_select and v3_broadcast); least of all it is"
+        " not for more than 1,000 clients, where another holds at least"
+        f" {sum_of(module('idle').points(module('idle').SIZES['full'])[-1]):,}."
+    )
 
 
 def test_of_one_round_nothing_is_chosen(whole: dict) -> None:
-    one = whole | {"trials": [trial for trial in whole["trials"] if trial["round"] == 0]}
-    for sentence in answer.sentences(View(one)):
-        assert "shown to be best at none of these" in sentence
-        assert "at none of these is another one shown to be better" in sentence
-    assert all(
-        lost == [] or lost[0].startswith("it holds") for *_, lost in answer.losses(View(one))
-    )
+    trials = [trial for trial in whole["trials"] if trial["round"] == 0]
+    one = View(whole | {"trials": trials, "refusals": []})
+    for sentence in answer.sentences(one):
+        assert sentence.startswith("Nothing here speaks for ")
+        assert sentence.endswith("; at nothing here is another model shown to be better.")
+    assert [lost for *_, lost in answer.losses(one)] == [[], [], []]
 
 
 def test_where_the_newer_model_loses_is_told_without_configured_constants(whole: dict) -> None:

@@ -3,12 +3,10 @@
 All of it is made from the numbers of a result, and changes when they do.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from benchmarks.arithmetic.metrics import METRICS, number, with_unit
 from benchmarks.arithmetic.results import Cell, View
-from benchmarks.arithmetic.statistics import Ratio
 from benchmarks.experiments import module
 from benchmarks.showing.tables import Table
 
@@ -16,11 +14,16 @@ TITLE = "Threads, select or asyncio?"
 COMPETING = ("ours", "theirs")
 STEPS = (("v1_threads", "v2_select"), ("v2_select", "v3_broadcast"), ("v3_broadcast", "v4_asyncio"))
 MODELS = {
-    "Threads": ("threads",),
-    "A select() loop": ("select", "broadcast"),
+    "threads": ("threads",),
+    "a select() loop": ("select", "broadcast"),
     "asyncio": ("asyncio",),
 }
 MOST_CLIENTS = "Most clients"
+ECHO = (
+    "Who only echoes (v1, v2) has no room that could be held up: somebody who stops reading holds"
+    " up others where lines are passed on."
+)
+MOST_REASONS = 3  # in a sentence that is to be remembered
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ ROWS = (
         "tutorial",
     ),
 )
+MAIN_ROWS = ROWS[:2]
 
 
 def answer(view: View) -> Table:
@@ -119,6 +123,8 @@ def answer(view: View) -> Table:
         "Bold: the best, and what is not told apart from it. Ratios are to the best, with their"
         " 95 % interval, from trials paired round by round."
     ]
+    if {entry["profile"] for entry in entries} == {"echo", "chat"}:
+        notes.append(ECHO)
     return Table(TITLE, headers, rows, notes, marks)
 
 
@@ -200,58 +206,63 @@ def _beside(view: View, row: Row, point: dict) -> str:
 # Which to choose when
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """How the best server of a model does in one row."""
-
-    row: Row
-    point: dict
-    server: str
-    value: float
-    wins: bool  # it is among the best, and another model is not
-    best: str
-    ratio: Ratio | None  # to the best, where it is not among them
-
-
 def sentences(view: View) -> list[str]:
     """One for each model: what it is best at, and what it costs most dearly."""
     return [
-        _sentence(model, verdicts)
-        for model, names in MODELS.items()
-        if (verdicts := list(_verdicts(view, names)))
+        sentence for model, names in MODELS.items() if (sentence := _sentence(view, model, names))
     ]
 
 
-def _verdicts(view: View, models: tuple[str, ...]) -> Iterator[Verdict]:
+def _sentence(view: View, model: str, names: tuple[str, ...]) -> str:
+    """The questions at which a model wins by most, and the one at which it loses by most.
+
+    What a message costs is told first where it wins that.
+
+    Each question is answered by the best server of the model. One on which a timeout decides that
+    somebody chose is left out.
+    """
     ours = {entry["id"]: entry["model"] for entry in view.entries if entry["kind"] == "ours"}
+    mine = {server for server, its_model in ours.items() if its_model in names}
+    won, lost, winners = [], [], []
     for row in ROWS:
-        point = point_of(view, row)
+        point = None if METRICS[row.metric].configured else point_of(view, row)
         ranked = view.ranking(row.experiment, point, row.metric, ("ours",)) if point else []
-        mine = [cell for cell in ranked if ours[cell.server] in models]
-        if not mine or len(mine) == len(ranked):
+        best = view.best(row.experiment, point, row.metric, ("ours",)) if point else []
+        chosen = next((cell for cell in ranked if cell.server in mine), None)
+        others = [cell for cell in ranked if cell.server not in mine]
+        if not chosen or not others:
             continue
-        best = view.best(row.experiment, point, row.metric, ("ours",))
-        chosen = next((cell for cell in mine if cell.server in best), mine[0])
-        wins = chosen.server in best and any(cell.server not in best for cell in ranked)
-        ratio = None
+        rival = others[0].server
+        ratio = view.ratio(row.experiment, point, row.metric, chosen.server, rival)
+        apart = max(ratio.value, 1 / ratio.value) if ratio.value else 1.0
         if chosen.server not in best:
-            ratio = view.ratio(row.experiment, point, row.metric, chosen.server, best[0])
-        value = chosen.median(row.metric)
-        yield Verdict(row, point, chosen.server, value, wins, best[0], ratio)
+            lost.append((apart, f"{row.phrase}, {ratio.text} that of {rival}"))
+        elif rival not in best:
+            won.append(
+                (apart, f"{row.phrase} ({with_unit(row.metric, chosen.median(row.metric))})")
+            )
+            winners.append(chosen.server)
+    held = {server: count for server, count in most_clients(view).items() if server in ours}
+    own = max((held[server] for server in mine & held.keys()), default=(0, True))
+    others = [count for server, count in held.items() if server not in mine]
+    if others and own >= max(others) and not min(others)[1]:
+        won.append((True, -own[0] / min(others)[0], f"many clients ({_held(*own)})"))
+    elif others and not own[1]:
+        text = f"more than {own[0]:,} clients, where another holds {_held(*max(others))}"
+        lost.append((max(others)[0] / own[0], text))
+    return _worded(model, list(dict.fromkeys(winners)) or sorted(mine & held.keys()), won, lost)
 
 
-def _sentence(model: str, verdicts: list[Verdict]) -> str:
-    won = [verdict for verdict in verdicts if verdict.wins]
-    lost = [verdict for verdict in verdicts if verdict.ratio]
-    servers = " and ".join(dict.fromkeys(v.server for v in won or verdicts[:1]))
-    said = [f"{v.row.phrase} ({with_unit(v.row.metric, v.value)})" for v in won]
-    text = f"{model} ({servers}): "
-    text += f"choose it for {_listed(said)}" if said else "shown to be best at none of these"
-    if not lost:
-        return f"{text}; at none of these is another one shown to be better."
-    worst = max(lost, key=lambda v: max(v.ratio.value, 1 / v.ratio.value))
-    dear = f"{worst.row.phrase} ({worst.ratio.text} that of {worst.best})"
-    return f"{text}; what it is worst at is {dear}."
+def _worded(model: str, servers: list[str], won: list[tuple], lost: list[tuple]) -> str:
+    if not servers:
+        return ""
+    name = f"{model} ({_listed(servers)})"
+    reasons = [text for *_, text in sorted(won)[:MOST_REASONS]]
+    text = f"Choose {name} for {_listed(reasons)}" if reasons else f"Nothing here speaks for {name}"
+    if lost:
+        _, dearest = max(lost)
+        return f"{text}; {'not' if reasons else 'least of all it is not'} for {dearest}."
+    return f"{text}; at nothing here is another model shown to be better."
 
 
 def _listed(parts: list[str]) -> str:
