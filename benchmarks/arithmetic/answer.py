@@ -216,10 +216,8 @@ def sentences(view: View) -> list[str]:
 def _sentence(view: View, model: str, names: tuple[str, ...]) -> str:
     """The questions at which a model wins by most, and the one at which it loses by most.
 
-    What a message costs is told first where it wins that.
-
-    Each question is answered by the best server of the model. One on which a timeout decides that
-    somebody chose is left out.
+    Where it wins at what a message costs, that comes first. Each question is answered by the best
+    server of the model. One that a timeout decides which somebody chose is left out.
     """
     ours = {entry["id"]: entry["model"] for entry in view.entries if entry["kind"] == "ours"}
     mine = {server for server, its_model in ours.items() if its_model in names}
@@ -238,9 +236,8 @@ def _sentence(view: View, model: str, names: tuple[str, ...]) -> str:
         if chosen.server not in best:
             lost.append((apart, f"{row.phrase}, {ratio.text} that of {rival}"))
         elif rival not in best:
-            won.append(
-                (apart, f"{row.phrase} ({with_unit(row.metric, chosen.median(row.metric))})")
-            )
+            text = f"{row.phrase} ({with_unit(row.metric, chosen.median(row.metric))})"
+            won.append((row not in MAIN_ROWS, -apart, text))
             winners.append(chosen.server)
     held = {server: count for server, count in most_clients(view).items() if server in ours}
     own = max((held[server] for server in mine & held.keys()), default=(0, True))
