@@ -76,7 +76,7 @@ code { font: .9em ui-monospace, monospace; }
 nav ul { display: flex; flex-wrap: wrap; gap: .4rem 1.25rem; padding: 0; list-style: none; }
 dt { font-weight: 600; margin-top: .6rem; } dd { margin: 0 0 0 1.25rem; }
 li { margin: .3rem 0; }
-.quiet, caption, small { color: var(--muted); }
+.quiet, .title, small { color: var(--muted); }
 .quiet { font-size: .9rem; }
 .said { padding: .5rem .9rem; background: var(--band); border-left: 4px solid var(--muted); }
 .warning { padding: .5rem .9rem; background: var(--warn); border-radius: 4px; }
@@ -85,10 +85,11 @@ svg { display: block; width: 100%; height: auto; }
 .narrow { display: none; }
 summary { cursor: pointer; padding: .4rem 0; color: var(--link); }
 .scroll { overflow-x: auto; }
-.scroll, .cards { margin: 1rem 0 .5rem; }
+.scroll, .cards { margin: .3rem 0 .5rem; }
+.scroll tbody th { position: sticky; left: 0; background: var(--paper); }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
-caption { text-align: left; font-weight: 600; padding-bottom: .3rem; }
+.title { font-size: .9rem; font-weight: 600; margin: 1.2rem 0 0; }
 th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--grid); }
 th { font-weight: 600; } tbody th { font-weight: 400; min-width: 5rem; }
@@ -96,20 +97,17 @@ td:has(strong) { background: var(--best); box-shadow: -.3rem 0 0 var(--best); }
 small { display: block; font-size: .8rem; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; }
 .cards table { width: 100%; } .cards td, .cards th { padding: .4rem .5rem .4rem 0; }
-.cards small { white-space: normal; }
 @media (max-width: 45rem) {
   .wide { display: none; } .narrow { display: block; }
   .cards thead { display: none; }
-  .cards table, .cards tbody, .cards tr, .cards caption { display: block; }
+  .cards table, .cards tbody, .cards tr { display: block; }
   .cards tr { padding: .6rem 0; border-bottom: 1px solid var(--grid); }
   .cards th { display: block; border: 0; padding: 0 0 .2rem; font-weight: 600; }
-  .cards td, .cards td.number { display: flex; justify-content: space-between; gap: .75rem;
-    border: 0; padding: .15rem .4rem; text-align: right; white-space: normal; }
+  .cards td, .cards td.number { display: grid; grid-template-columns: 7rem 1fr 9.5rem;
+    gap: .4rem; border: 0; padding: .15rem .4rem; text-align: right; white-space: normal; }
   .cards td:has(strong) { box-shadow: none; }
-  .cards td::before { content: attr(data-label); text-align: left; color: var(--muted);
-    flex: 0 0 8.5rem; }
+  .cards td::before { content: attr(data-label); text-align: left; color: var(--muted); }
   .cards td:empty { display: none; }
-  .cards small { display: inline; padding-left: .5rem; }
 }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """

@@ -18,6 +18,7 @@ import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.arithmetic.metrics import number
 from benchmarks.experiments import module
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
@@ -31,11 +32,11 @@ STYLES = {  # a colour and a marker
     "c_select": ("#868e96", ">"),
     "c_epoll": ("#a3abb3", "P"),
 }
-# For students' servers and other interpreters, whose version's colour gets a shade.
+# For students' servers and other interpreters, whose version's colour gets paler.
 FURTHER_COLOURS = ("#56b4e9", "#b5a300", "#8e6bbf")
 FURTHER_MARKERS = ("X", "p", "*", "h", "d")
-SHADES = (0.0, -0.35, 0.35)
-WIDE, NARROW = 8.4, 4.4  # inches; for phones the panels are below each other
+DOT = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0.8, "zorder": 4}
+WIDE, NARROW = 8.4, 3.9  # inches; for phones the panels are below each other
 FOR_PHONES = "-narrow"  # in the name of that file
 PANEL_HEIGHT, BAR_HEIGHT = 2.5, 0.27  # inches
 LETTER = 0.083  # inches of a letter of a legend, about
@@ -47,19 +48,14 @@ LOOK = {
     # of DejaVu Sans, with which the layout is made; the others are narrower, so nothing collides.
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Geneva", "Arial"],
     "font.size": 9,
-    "text.color": INK,
     "text.parse_math": False,  # a server may be named $x$
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
@@ -229,54 +225,41 @@ def text_of(picture: Picture) -> str:
     """The picture in words: what its maker wrote, or for every line the medians at its ends."""
     told = []
     for panel in picture.panels:
-        names = dict(panel.x_ticks or ())
-
-        def at(x: float, names=names, panel=panel) -> str:
-            percentile = f"p{x * 100:g}" if panel.x_scale == "percentile" else as_number(x)
-            return names.get(x, percentile)
-
         parts = [
-            f"{line.label} "
-            + " and ".join(
-                f"{as_number(y)} at {at(x)}"
-                for x, y, _, _ in dict.fromkeys((line.points[0], line.points[-1]))
-            )
-            for line in panel.lines
+            f"{bar.label} {number(sum(value for _, value in bar.parts))}" for bar in panel.bars
         ]
-        parts += [
-            f"{bar.label} {as_number(sum(value for _, value in bar.parts))}" for bar in panel.bars
-        ]
-        what = [panel.title, panel.y_label, panel.x_label]
-        told.append(f"{', '.join(filter(None, what))}: {'; '.join(parts)}")
+        for line in panel.lines:
+            ends = dict.fromkeys((line.points[0][:2], line.points[-1][:2]))
+            said = " and ".join(f"{number(y)} at {_tick(panel, x)}" for x, y in ends)
+            parts.append(f"{line.label} {said}")
+        what = filter(None, [panel.title, panel.y_label, panel.x_label])
+        told.append(f"{', '.join(what)}: {'; '.join(parts)}")
     return " ".join((picture.alt or f"{picture.title}. {'. '.join(told)}.").split())
 
 
 def looks(servers: list[dict]) -> dict[str, tuple[str, str]]:
-    """A colour and a marker for each server id, the same whoever else takes part."""
+    """A colour and a marker for each server id, the same whoever else takes part.
+
+    A version under another interpreter has a paler colour and a marker of its own.
+    """
     found: dict[str, tuple[str, str]] = {}
     versions: list[str] = []
     further = 0
     for server in servers:
         name = server["version"] or server["id"]
-        ours = server["kind"] != "theirs" and name in STYLES
-        before = versions.count(name)
+        known = server["kind"] != "theirs" and name in STYLES
+        again = versions.count(name)
         versions.append(name)
-        if ours and not before:
+        if known and not again:
             found[server["id"]] = STYLES[name]
             continue
         colour = FURTHER_COLOURS[further % len(FURTHER_COLOURS)]
-        if ours:
-            colour = _shade(STYLES[name][0], SHADES[before % len(SHADES)])
+        if known:
+            parts = (int(STYLES[name][0][at : at + 2], 16) for at in (1, 3, 5))
+            colour = "#" + "".join(f"{255 - round((255 - p) * 0.6**again):02x}" for p in parts)
         found[server["id"]] = (colour, FURTHER_MARKERS[further % len(FURTHER_MARKERS)])
         further += 1
     return found
-
-
-def _shade(colour: str, towards_white: float) -> str:
-    """A colour mixed with white, or with black where the share is negative."""
-    end = 255 if towards_white > 0 else 0
-    parts = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return "#" + "".join(f"{round(p + (end - p) * abs(towards_white)):02x}" for p in parts)
 
 
 def draw_pictures(view, pictures: list[Picture], out_dir: Path) -> list[Path]:
@@ -322,33 +305,29 @@ def _figure(
     """Title and legend above, a grid of panels, notes below; laid out by matplotlib."""
     from matplotlib.figure import Figure
 
-    handles = _handles(panels, styles)
+    notes = [*picture.notes, "A dot is a trial, a line or a bar shows the medians."]
+    if any(mark.hollow for panel in panels for mark in (*panel.lines, *panel.bars)):
+        notes[-1] += " Hollow, dashed: does not rank (see the table)."
+    notes = [line for note in [*notes, machine] for line in textwrap.wrap(note, int(width / 0.065))]
     title = textwrap.wrap(picture.title, int(width / 0.1))
-    notes = [*_notes(picture, panels), machine]
-    notes = [line for note in notes for line in textwrap.wrap(note, int(width / 0.065))]
+    handles = _handles(panels, styles)
     across = width / (0.55 + LETTER * max(len(handle.get_label()) for handle in handles))
     legend_columns = max(1, min(len(handles), int(across)))
+    legend_rows = len(title) + math.ceil(len(handles) / legend_columns)
     grid = [panels[first : first + columns] for first in range(0, len(panels), columns)]
-    heights = [max(map(_height, row)) for row in grid]
-    legend_height = 0.2 * (len(title) + math.ceil(len(handles) / legend_columns))
-    height = sum(heights) + 0.2 + legend_height + 0.14 * len(notes)
+    tall = {True: 0.75 + BAR_HEIGHT * max(len(p.bars) for p in panels), False: PANEL_HEIGHT}
+    heights = [max(tall[bool(panel.bars)] for panel in row) for row in grid]
+    height = sum(heights) + 0.2 + 0.2 * legend_rows + 0.14 * len(notes)
     figure = Figure(figsize=(width, height), facecolor=PAPER, layout="constrained")
-    axes = figure.subplots(len(grid), columns, squeeze=False, height_ratios=heights)
-    for row, panels_of_row in zip(axes, grid, strict=True):
-        for place, panel in zip(row, panels_of_row, strict=False):
-            if panel.bars:
-                _draw_bars(place, panel, styles)
-            else:
-                scale = (panel.y_label, panel.y_scale)
-                alike = [other for other in panels if (other.y_label, other.y_scale) == scale]
-                _draw_lines(place, panel, alike, styles)
-            heading = [text for text in (panel.title, panel.y_label) if text]
-            wrapped = [
-                line for text in heading for line in textwrap.wrap(text, width / columns / 0.085)
-            ]
-            place.set_title("\n".join(wrapped))
-        for place in row[len(panels_of_row) :]:
-            place.set_axis_off()
+    places = figure.subplots(len(grid), columns, squeeze=False, height_ratios=heights).flat
+    for axes, panel in itertools.zip_longest(places, panels):
+        if panel is None:
+            axes.set_axis_off()
+            continue
+        (_draw_bars if panel.bars else _draw_lines)(axes, panel, panels, styles)
+        heading = [text for text in (panel.title, panel.y_label) if text]
+        room = int(width / columns / LETTER)
+        axes.set_title("\n".join(line for text in heading for line in textwrap.wrap(text, room)))
     legend = figure.legend(
         handles=handles,
         loc="outside upper left",
@@ -359,22 +338,8 @@ def _figure(
         fontsize=8.5,
     )
     legend.get_title().set_color(INK)
-    if notes:
-        figure.supxlabel("\n".join(notes), x=0.01, ha="left", size=7.5, color=MUTED)
+    figure.supxlabel("\n".join(notes), x=0.01, ha="left", size=7.5, color=MUTED)
     return figure
-
-
-def _height(panel: Panel) -> float:
-    """Inches."""
-    return 0.75 + BAR_HEIGHT * len(panel.bars) if panel.bars else PANEL_HEIGHT
-
-
-def _notes(picture: Picture, panels: list[Panel]) -> list[str]:
-    """What a reader must know, with what the marks mean."""
-    notes = [*picture.notes, "A dot is a trial, a line or a bar shows the medians."]
-    if any(mark.hollow for panel in panels for mark in (*panel.lines, *panel.bars)):
-        notes[-1] += " Hollow, dashed: does not rank (see the table)."
-    return notes
 
 
 def _handles(panels: list[Panel], styles: dict) -> list:
@@ -391,51 +356,45 @@ def _handles(panels: list[Panel], styles: dict) -> list:
         if panel.level:
             name = panel.level[1]
             made[name] = Line2D([], [], color=MUTED, linestyle="--", linewidth=1, label=name)
-        names = dict.fromkeys(name for bar in panel.bars for name, _ in bar.parts if name)
-        for index, name in enumerate(names):
-            made[name] = Patch(label=name, facecolor=MUTED, edgecolor=PAPER, **_face(index))
+        for name, face in _faces(panel).items():
+            if name:
+                made[name] = Patch(label=name, facecolor=MUTED, edgecolor=PAPER, **face)
     return list(made.values()) or [Line2D([], [], linestyle="none", label="")]
 
 
-def _face(index: int) -> dict:
-    """How the first, second, ... part of a bar looks."""
-    return ({"alpha": 0.9}, {"alpha": 0.55, "hatch": "////"}, {"alpha": 0.3})[index % 3]
+def _faces(panel: Panel) -> dict[str, dict]:
+    """How each part of a panel's bars looks."""
+    faces = ({"alpha": 0.9}, {"alpha": 0.55, "hatch": "////"}, {"alpha": 0.3})
+    names = dict.fromkeys(name for bar in panel.bars for name, _ in bar.parts)
+    return dict(zip(names, itertools.cycle(faces), strict=False))
 
 
-def _draw_lines(axes, panel: Panel, alike: list[Panel], styles: dict) -> None:
-    """Dots, medians and axes. All panels that are `alike` have the same scale along y."""
+def _draw_lines(axes, panel: Panel, panels: list[Panel], styles: dict) -> None:
+    """Dots, medians and axes. Panels of the same y label have the same scale along y."""
     xs = sorted({x for line in panel.lines for x, *_ in line.points})
-    dense = len(xs) > DENSE
     for line in panel.lines:
         colour, marker = styles[line.server_id]
-        places = [(_place(panel, x), y, x in line.hollow) for x, y, _, _ in line.points]
+        places = [(_place(panel, x), y, x in line.hollow) for x, y, *_ in line.points]
         for one, two in itertools.pairwise(places):
             look = {"linestyle": "--", "linewidth": 0.8} if one[2] or two[2] else {"linewidth": 1.7}
             axes.plot([one[0], two[0]], [one[1], two[1]], color=colour, zorder=3, **look)
-        if dense:
+        if len(xs) > DENSE:
             _, _, lows, highs = zip(*line.points, strict=True)
             axes.fill_between([x for x, *_ in places], lows, highs, color=colour, alpha=0.15, lw=0)
             continue
         for hollow in (False, True):
             dots = [(_place(panel, x), y) for x, y in line.dots if (x in line.hollow) == hollow]
-            axes.plot(
-                [x for x, _ in dots],
-                [y for _, y in dots],
-                linestyle="none",
-                marker=marker,
-                markersize=4,
-                markeredgewidth=0.8,
-                markeredgecolor=colour,
-                markerfacecolor=PAPER if hollow else colour,
-                alpha=1 if hollow else 0.65,
-                zorder=4,
-            )
+            look = {"markerfacecolor": PAPER} if hollow else {"alpha": 0.65}
+            x_and_y = [x for x, _ in dots], [y for _, y in dots]
+            axes.plot(*x_and_y, marker, color=colour, **DOT, **look)
     if panel.level:
         axes.axhline(panel.level[0], color=MUTED, linewidth=1, linestyle="--", zorder=1)
     axes.grid(axis="y")
     axes.set_xlabel(panel.x_label)
     _scale_x(axes, panel, xs)
-    _scale_y(axes, panel.y_scale, [y for p in alike for line in p.lines for _, y in line.dots])
+    alike = [other for other in panels if other.y_label == panel.y_label]
+    values = [y for other in alike for line in other.lines for _, y in line.dots]
+    _scale_y(axes, panel.y_scale, values)
 
 
 def _place(panel: Panel, x: float) -> float:
@@ -443,23 +402,28 @@ def _place(panel: Panel, x: float) -> float:
     return -math.log10(1 - x) if panel.x_scale == "percentile" else x
 
 
-def _scale_x(axes, panel: Panel, xs: list[float]) -> None:
-    from matplotlib.ticker import FuncFormatter, NullLocator
-
-    ticks = panel.x_ticks or [(x, as_tick(x)) for x in xs]
+def _tick(panel: Panel, x: float) -> str:
+    """What stands at an x."""
     if panel.x_scale == "percentile":
-        ticks = [(_place(panel, x), f"p{x * 100:g}") for x in xs]
+        return f"p{x * 100:g}"
+    return dict(panel.x_ticks or ()).get(x, as_tick(x))
+
+
+def _scale_x(axes, panel: Panel, xs: list[float]) -> None:
+    from matplotlib.ticker import NullLocator
+
     if panel.x_scale == "log" and xs[0] > 0:
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-    if panel.x_ticks is None and len(xs) > DENSE:
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: as_tick(value)))
+    if panel.x_ticks or len(xs) <= DENSE:
+        ticks = [x for x, _ in panel.x_ticks] if panel.x_ticks else xs
+        axes.set_xticks([_place(panel, x) for x in ticks], [_tick(panel, x) for x in ticks])
     else:
-        axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks])
+        axes.xaxis.set_major_formatter(as_tick)
 
 
 def _scale_y(axes, scale: str, values: list[float]) -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     low, high = min(values), max(values)
     if scale == "log" and 0 < 4 * low < high:  # with less between them, a log axis has no numbers
@@ -471,27 +435,25 @@ def _scale_y(axes, scale: str, values: list[float]) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
     else:
         axes.set_ylim(min(0, low), high * 1.08 or 1)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_tick(value)))
+    axes.yaxis.set_major_formatter(as_tick)
 
 
-def _draw_bars(axes, panel: Panel, styles: dict) -> None:
+def _draw_bars(axes, panel: Panel, panels: list[Panel], styles: dict) -> None:
     """One bar per server, its parts end to end, its sum beside it."""
-    from matplotlib.ticker import FuncFormatter
-
     for row, bar in enumerate(panel.bars):
         colour, _ = styles[bar.server_id]
         begin = 0.0
-        for index, (_, value) in enumerate(bar.parts):
-            look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 0, **_face(index)}
+        for name, value in bar.parts:
+            look = {"facecolor": colour, "edgecolor": PAPER, "linewidth": 0, **_faces(panel)[name]}
             if bar.hollow:
                 look |= {"facecolor": PAPER, "edgecolor": colour, "linewidth": 1, "linestyle": "--"}
             axes.barh(row, value, left=begin, height=0.62, **look)
             begin += value
-        face = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": 0.7}
-        axes.plot(bar.dots, [row] * len(bar.dots), "o", markersize=3, zorder=4, **face)
+        rows = [row] * len(bar.dots)
+        axes.plot(bar.dots, rows, "o", **DOT | {"markersize": 3}, color=INK, markerfacecolor=PAPER)
         end = max([begin, *bar.dots])
         axes.annotate(
-            as_number(begin), (end, row), (6, 0), textcoords="offset points", va="center", size=8.5
+            number(begin), (end, row), (6, 0), textcoords="offset points", va="center", size=8.5
         )
     axes.set_yticks(range(len(panel.bars)), [_readable(bar.label) for bar in panel.bars])
     axes.tick_params(axis="y", length=0)
@@ -499,7 +461,7 @@ def _draw_bars(axes, panel: Panel, styles: dict) -> None:
     axes.set_xlim(0, axes.get_xlim()[1] * 1.12)  # with room for the numbers
     axes.grid(axis="x")
     axes.set_xlabel(panel.x_label)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: as_tick(value)))
+    axes.xaxis.set_major_formatter(as_tick)
 
 
 def _thin_out_ticks(figure) -> None:
@@ -520,14 +482,7 @@ def _thin_out_ticks(figure) -> None:
                 kept.append(box)
 
 
-def as_number(value: float) -> str:
-    """A number for a sentence: 12,000 or 35 or 0.25."""
-    if value == int(value) or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def as_tick(value: float) -> str:
+def as_tick(value: float, position: int | None = None) -> str:
     """A number for an axis, where room is scarce: 12k or 35 or 0.25."""
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
@@ -535,7 +490,7 @@ def as_tick(value: float) -> str:
 def _readable(label: str) -> str:
     """Somebody's name for a server, without what an SVG may not hold, and not too long."""
     printable = "".join(letter if letter.isprintable() else "?" for letter in label)
-    return textwrap.shorten(printable, 22, placeholder="…") if len(printable) > 22 else printable
+    return printable if len(printable) <= 22 else f"{printable[:21]}…"
 
 
 def _tidy(svg: str, alt: str) -> str:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.arithmetic import metrics
 from benchmarks.arithmetic.results import describe
@@ -111,8 +111,13 @@ def _cell_text(cell, metric: str) -> str:
 
 
 def tables_of(view, experiment: str) -> list[Table]:
-    """The tables of an experiment that have a row."""
-    return [table for table in module(experiment).tables(view) if table.rows]
+    """The tables of an experiment that have a row; what several of them note, the last one says."""
+    made: list[Table] = []
+    said: set[str] = set()
+    for table in reversed([table for table in module(experiment).tables(view) if table.rows]):
+        made.insert(0, replace(table, notes=[note for note in table.notes if note not in said]))
+        said.update(table.notes)
+    return made
 
 
 def sentence_of(view, experiment: str) -> str:
@@ -265,8 +270,9 @@ def in_html(table: Table, kind: str = "scroll") -> str:
     title = html_text(table.title)
     notes = "".join(f'<p class="quiet">{html_text(note)}</p>' for note in table.notes)
     return (
+        f'<p class="title">{title}</p>'
         f'<div class="{kind}" role="region" tabindex="0" aria-label="{title}">'
-        f"<table><caption>{title}</caption><thead><tr>{head}</tr></thead>"
+        f"<table><thead><tr>{head}</tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>{notes}"
     )
 
