@@ -51,17 +51,14 @@ LOOK = {
     "text.parse_math": False,  # a server may be named $x$
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), INK),
     **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
     "axes.axisbelow": True,
     "axes.titlesize": 9,
     "axes.titlelocation": "left",
     "grid.color": GRID,
     "grid.linewidth": 0.6,
     "hatch.linewidth": 0.6,
-    "legend.frameon": False,
     "legend.borderpad": 0,
-    "legend.borderaxespad": 0.3,
     "svg.fonttype": "none",
 }
 PERCENTILES = {0.5: "p50_ms", 0.9: "p90_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
@@ -116,12 +113,10 @@ class Picture:
     columns: int = 1
 
 
-def lines_by(
-    view, experiment: str, x_key: str, metric: str, *, scale: float = 1.0, **wanted
-) -> list[Line]:
-    """A line for each server: `metric` (times `scale`) by the `x_key` of the points `wanted`."""
+def lines_by(view, experiment: str, x_key: str, metric: str, **wanted) -> list[Line]:
+    """A line for each server: `metric` by the `x_key` of the points that have what is `wanted`."""
     points = [p for p in view.points(experiment, **wanted) if x_key in p]
-    return _lines(view, experiment, [(p[x_key], p, metric) for p in points], scale)
+    return _lines(view, experiment, [(p[x_key], p, metric) for p in points])
 
 
 def percentile_lines(view, experiment: str, point: dict) -> list[Line]:
@@ -165,7 +160,7 @@ def bars_of(view, experiment: str, point: dict, parts: dict[str, str]) -> list[B
     return made
 
 
-def _lines(view, experiment: str, places: list[tuple[float, dict, str]], scale=1.0) -> list[Line]:
+def _lines(view, experiment: str, places: list[tuple[float, dict, str]]) -> list[Line]:
     """A line for each server through places: x, and the point and the metric found there."""
     made = []
     for server in view.servers(experiment):
@@ -174,7 +169,7 @@ def _lines(view, experiment: str, places: list[tuple[float, dict, str]], scale=1
         for x, point, metric in sorted(places, key=lambda place: place[0]):
             cell = _drawn(view.cell(experiment, point, server["id"]))
             if cell and metric in cell.values:
-                at[x] = [value * scale for value in cell.values[metric].values()]
+                at[x] = list(cell.values[metric].values())
                 if not cell.ranks(metric):
                     hollow.add(x)
         if at:
@@ -495,16 +490,12 @@ def _readable(label: str) -> str:
 
 def _tidy(svg: str, alt: str) -> str:
     """The same picture in a third of the bytes, and with its text for screen readers."""
-    # A hundredth of a point is enough, and leaves no noise of the last digit to differ by.
-    svg = re.sub(r"<[^>]+>", lambda tag: re.sub(r"-?\d+\.\d{3,}", _rounded, tag[0]), svg)
+    # A hundredth of a point is enough, and leaves no noise of the last digit.
+    svg = re.sub(r"(?<=[\s\"(,-])(\d+\.\d\d)\d+(?=[^<>]*>)", r"\1", svg)
     # Each dot repeats its style; the dots of one line share it, so their group can hold it.
     svg = re.sub(r"(<g\b[^>]*)>((?:\s*<use [^>]*/>)+\s*</g>)", _share_style, svg)
     label = html.escape(alt)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-
-
-def _rounded(number: re.Match) -> str:
-    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
 
 
 def _share_style(group: re.Match) -> str:
