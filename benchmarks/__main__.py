@@ -6,10 +6,11 @@ import os
 import signal
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 from benchmarks import demo
-from benchmarks.arithmetic import compare
+from benchmarks.arithmetic import answer, compare
 from benchmarks.arithmetic.results import (
     ResultError,
     View,
@@ -64,6 +65,9 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of our output (`| head`) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full or unwritable /tmp, no more processes, ...
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
 
 
 def _as_interrupt(signal_number: int, frame: object) -> None:
@@ -201,9 +205,11 @@ def _run(arguments: list[str]) -> int:
             among.append(contestants.theirs(text, options.profile, among))
         path = options.out / "result.json"
         run = _measure(among, options, "run", path, missing)
-    for line in tables.format_troubles(View(run.result)):
-        print(line)
-    print(path)
+    view = View(run.result)
+    print(f"\n{tables.terminal(answer.answer(view))}")
+    for line in [*answer.sentences(view), *tables.format_troubles(view)]:
+        print(textwrap.fill(line, tables.WIDTH, subsequent_indent="  "))
+    print(f"\n{path}")
     _write_report(path, options.out)
     return _ended(run)
 
@@ -226,7 +232,7 @@ def _aa(arguments: list[str]) -> int:
     run = _measure(twins, options, "aa", path, [])
     view = View(run.result)
     for line in tables.format_troubles(view):
-        print(line)
+        print(textwrap.fill(line, tables.WIDTH, subsequent_indent="  "))
     print(f"\n{tables.terminal(compare.against_itself(view))}\n\n{path}")
     return _ended(run)
 

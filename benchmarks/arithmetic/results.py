@@ -236,7 +236,7 @@ def try_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, suffix=".json") as file:
-            file.write(b"{}\n")
+            file.write(bytes(4096))
             file.flush()
     except OSError as error:
         raise ResultError(f"--out {folder}: {error.strerror}; nothing was measured") from None
