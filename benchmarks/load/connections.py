@@ -88,6 +88,8 @@ class Load:
         self.sockets: dict[int, socket.socket] = {}
         self.greeted = 0  # how many clients the server has let in
         self.pending: dict[int, bytearray] = {}  # what the kernel did not take yet, by client
+        # What is to be done with clients that are readable while others are waited for.
+        self.aside: dict[int, Callable[[int], object]] = {}
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
         # Made first, so that its descriptor stays below the 1024 that select() can take.
@@ -172,7 +174,9 @@ class Load:
             for fd, events in self.wait():
                 if events & WRITABLE:
                     self.on_writable(fd)
-                if events & ~WRITABLE:
+                if events & ~WRITABLE and fd in self.aside and fd not in received:
+                    self.aside[fd](fd)
+                elif events & ~WRITABLE:
                     count = self.sockets[fd].recv_into(self.buffer)
                     if count == 0 and (fd in waiting or fd not in received):
                         raise Broken("the server closed a connection")

@@ -102,7 +102,7 @@ class Paced:
     arrives when the last one has it.
 
     `keeps` says that the server is asked to keep the rate: where it does not, the outcome is
-    server-limited. Experiments that hold the server up on purpose ask for delays alone.
+    server-limited. Experiments that give the server other things to do ask for delays alone.
     """
 
     def __init__(
@@ -186,17 +186,17 @@ class Paced:
             for fd, heard in hears.items()
         }
 
-    def run(self, aside: dict[int, Callable[[int], None]] | None = None) -> dict:
+    def run(self, aside: dict[int, Callable[[int], object]] | None = None) -> dict:
         """Send everything on time, wait for all of it to arrive, and return the outcome.
 
         That is a trial's "metrics", with "status" and "reason" where the rate was not kept.
-        `aside` maps other clients to what is to be done when they are readable.
+        `aside` maps other clients to what is to be done when they are readable, to the end.
         """
         load, total, due, receivers = self.load, self.total, self.due, self.receivers
         poll, wait_until = load.poller.poll, wait_function(load.poller)
         send, sender_of, requests, size = load.send, self.sender_of, self.requests, self.size
         on_readable = self.on_readable
-        aside = aside or {}
+        aside = load.aside = aside or {}
         wakeups = load.probe.wakeups()
         owed = total * self.copies
         arrived = message = late = 0
@@ -231,6 +231,7 @@ class Paced:
                 if now - last_progress > load.patience * 1e9 and arrived < message * self.copies:
                     self.give_up(owed - arrived)
                 until = now + 50_000_000 if all_sent else min(next_due, now + 50_000_000)
+                until = min(until, next_tick) if self.on_tick else until
                 if until > now:
                     wait_until((until - now) / 1e9)
                 continue
@@ -328,29 +329,21 @@ class Paced:
         delays = self.delays_ms()
         metrics = load.metrics | {
             "messages": measured,
-            "deliveries": deliveries,
             "offered_per_s": measured / self.seconds,
             "on_time_share": 1 - self.late / measured,
-            "kept_share": 1 - owing / measured,
-            "server_cpu_us": load.server_ns / 1e3 / deliveries,
-            "wakeups_per_message": wakeups_per_message,
             "max_ms": delays[-1],
         }
+        if self.keeps:
+            metrics |= {
+                "deliveries": deliveries,
+                "kept_share": 1 - owing / measured,
+                "server_cpu_us": load.server_ns / 1e3 / deliveries,
+                "wakeups_per_message": wakeups_per_message,
+            }
         for name, share in PERCENTILES.items():
             if measured * (1 - share) >= 1:  # else it would be the longest by another name
                 metrics[name] = percentile(delays, share)
-        busy = metrics["client_cpu_share"]
-        outcome: dict = {"metrics": metrics}
-        if busy > CLIENT_CPU_LIMIT:
-            reason = f"the load generator used {busy:.0%} of its core"
-            outcome |= {"status": "client-limited", "reason": reason}
-        elif metrics["on_time_share"] < ON_TIME_LIMIT and self.late > 1:
-            reason = f"{self.late} of {measured} requests were sent over 1 ms late"
-            outcome |= {"status": "client-limited", "reason": reason}
-        elif self.keeps and metrics["kept_share"] < KEPT_LIMIT and owing > 1:
-            reason = f"{owing} of {measured} answers were still to come when the window ended"
-            outcome |= {"status": "server-limited", "reason": reason}
-        return outcome
+        return {"metrics": metrics, **limit(metrics)}
 
     def delays_ms(self) -> list[float]:
         """For each measured message, from its due time to its last recipient, sorted."""
@@ -359,6 +352,23 @@ class Paced:
     def delay_ms(self, message: int) -> float:
         """From the due time of one message to its last recipient."""
         return (self.last_at[message] - self.start - self.due[message]) / 1e6
+
+
+def limit(metrics: dict) -> dict:
+    """The status of a point whose offered rate was not kept, by us or by the server."""
+    measured, busy = metrics["messages"], metrics["client_cpu_share"]
+    late = round((1 - metrics["on_time_share"]) * measured)
+    owing = round((1 - metrics.get("kept_share", 1)) * measured)
+    if busy > CLIENT_CPU_LIMIT:
+        status, reason = "client-limited", f"the load generator used {busy:.0%} of its core"
+    elif late > max(1, (1 - ON_TIME_LIMIT) * measured):
+        status, reason = "client-limited", f"{late} of {measured} requests were sent over 1 ms late"
+    elif owing > max(1, (1 - KEPT_LIMIT) * measured):
+        status = "server-limited"
+        reason = f"{owing} of {measured} answers were still to come when the window ended"
+    else:
+        return {}
+    return {"status": status, "reason": reason}
 
 
 def complaint(line: bytes, stream: Stream, size: int) -> str:
