@@ -21,7 +21,7 @@ TOGETHER = re.compile(r" (?=×)|(?<=\d) (?=to \d)|(?<=to) (?=\d)")  # spaces not
 QUIET_SECONDS = 10.0  # between two lines of progress where nobody watches
 COMPARED = ("ours", "tutorial", "theirs")  # a floor in C is there to be seen, not to win
 BEST = (
-    "Marked, in bold or with *: the best of its row, and what is not told apart from it."
+    "Marked, in bold or with *: the best of its {side}, and what is not told apart from it."
     " 1.8 × (1.6 to 2.0): so many times the best, and the 95 % interval of that."
 )
 MARKS = {
@@ -70,26 +70,52 @@ def pivot(
     ]
     rows, marks, statuses = [], set(), {}
     for point in points:
-        best = view.best(experiment, point, metric, COMPARED)
-        row = [label(point)]
-        for entry in entries:
-            cell = view.cell(experiment, point, entry["id"])
-            text = _cell_text(cell, metric)
-            if entry["kind"] in COMPARED and best and cell and cell.ranks(metric):
-                if entry["id"] in best:
-                    marks.add((len(rows), len(row)))
-                elif ratio := view.ratio(experiment, point, metric, entry["id"], best[0]):
-                    text += f"\n{ratio.text}"
-            elif cell and cell.status in MARKS:
-                statuses[cell.status] = True
-            row.append(text)
-        if any(row[1:]):
-            rows.append(row)
-    notes = [" ".join(MARKS[status]) for status in statuses]
-    if marks:
-        notes.insert(0, BEST)
+        cells = [_compared(view, experiment, point, metric, entry, statuses) for entry in entries]
+        if any(text for text, _ in cells):
+            marks |= {(len(rows), at) for at, (_, best) in enumerate(cells, start=1) if best}
+            rows.append([label(point), *(text for text, _ in cells)])
     headers = [corner, *(entry["label"] for entry in entries)]
-    return Table(title or metrics.label(metric, per), headers, rows, notes, marks)
+    title = title or metrics.label(metric, per)
+    return Table(title, headers, rows, _notes("row", marks, statuses), marks)
+
+
+def by_server(
+    view, experiment: str, point: dict, names: list[str], *, title: str, per: str = "message"
+) -> Table:
+    """Several metrics at one point: a row for each server, and a column for each metric."""
+    rows, marks, statuses = [], set(), {}
+    for entry in view.servers(experiment):
+        if view.cell(experiment, point, entry["id"]):
+            cells = [_compared(view, experiment, point, name, entry, statuses) for name in names]
+            marks |= {(len(rows), at) for at, (_, best) in enumerate(cells, start=1) if best}
+            rows.append([entry["label"], *(text for text, _ in cells)])
+    headers = ["", *(metrics.label(name, per) for name in names)]
+    return Table(title, headers, rows, _notes("column", marks, statuses), marks)
+
+
+def _compared(
+    view, experiment: str, point: dict, metric: str, entry: dict, statuses: dict[str, bool]
+) -> tuple[str, bool]:
+    """A cell's text, with its ratio to the best, and whether it is among the best.
+
+    `statuses` gets what has to be explained below the table.
+    """
+    cell = view.cell(experiment, point, entry["id"])
+    text = _cell_text(cell, metric)
+    best = view.best(experiment, point, metric, COMPARED)
+    if entry["kind"] in COMPARED and best and cell and cell.ranks(metric):
+        if entry["id"] in best:
+            return text, True
+        text += f"\n{view.ratio(experiment, point, metric, entry['id'], best[0]).text}"
+    elif cell and cell.status in MARKS:
+        statuses[cell.status] = True
+    return text, False
+
+
+def _notes(side: str, marks: set[tuple[int, int]], statuses: dict[str, bool]) -> list[str]:
+    """What the marks and signs of a table mean."""
+    notes = [" ".join(MARKS[status]) for status in statuses]
+    return [BEST.format(side=side), *notes] if marks else notes
 
 
 def _worth_showing(cell, metric: str) -> bool:
