@@ -1,103 +1,166 @@
 """Question: what does a connection cost that says nothing?
 
-Method: 10 active clients play closed-loop `/ping` while 0 to 10,000 others are connected and
-silent; server CPU time per message against their number, and what the server's memory (RSS, and
-for threads the kernel's stacks) grew by per idle connection. The idle ones are greeted but give no
-name: in a chat room 10,000 names would first be announced to 10,000 others.
+Method: one client, or ten, send `/ping` at random moments of one fixed rate while up to 10,000
+others are connected and silent; server CPU time per message against their number, and by how much
+each of them makes the server's memory grow: its own (RSS), the kernel's stacks of its threads, and
+the kernel's sockets as far as it tells (half of their growth, as both ends are on this machine).
+The idle ones are greeted but give no name: in a chat room 10,000 names would first be announced to
+10,000 others.
 
-Expect: the cost of select() to rise with the number of connections it is handed on every call, and
-the others to stay flat (the picture of libev's benchmark); a thread to take by far the most memory;
-v2 and v3 to say `! server full` about where FD_SETSIZE (1024) ends select().
+Expect: the cost of select() to rise with the number of connections it is handed on every call,
+most where a call serves one message only, and the others to stay flat (the picture of libev's
+benchmark); a thread to take by far the most memory; v2 and v3 to say `! server full` about where
+FD_SETSIZE (1024) ends select().
 """
 
-from benchmarks import summary
-from benchmarks.load import Load, ask_in_turn
-from benchmarks.measure import kernel_stack_kib
+from dataclasses import replace
+
+from benchmarks.arithmetic.metrics import label
+from benchmarks.arithmetic.results import View
+from benchmarks.arithmetic.wording import best_and_worst
+from benchmarks.load.connections import Load
+from benchmarks.load.paced import Paced
+from benchmarks.load.probe import ServerProbe, kernel_stack_kib, socket_memory_kib
+from benchmarks.showing.pictures import Line, Panel, Picture, bars_of, lines_by
+from benchmarks.showing.tables import Table, by_server, pivot
 
 TITLE = "Idle: the cost of connections that say nothing"
 QUESTION = "What does a silent connection cost, in CPU time per message of others and in memory?"
 PROFILES = ("echo", "chat")
-ACTIVE = 10
+KINDS = ("ours", "floor", "tutorial", "theirs")
+RATE = 1000  # of all active clients together
+MANY = 900  # nearly as many as select() takes
+PARTS = {
+    "rss_kib": "server's own (RSS)",
+    "stack_kib": "kernel stacks of threads",
+    "socket_kib": "kernel's sockets",
+}
 SIZES = {
-    "smoke": {"seconds": 0.05, "warmup": 0.02, "idle": [0, 20]},
-    "quick": {"seconds": 0.3, "warmup": 0.1, "idle": [0, 400, 900]},
-    "full": {"seconds": 1.0, "warmup": 0.3, "idle": [0, 100, 300, 600, 900, 5000, 10_000]},
+    "smoke": {"seconds": 0.1, "warmup": 0.02, "one_active": [0, 20], "ten_active": []},
+    "quick": {"seconds": 0.4, "warmup": 0.1, "one_active": [0, MANY], "ten_active": [MANY]},
+    "full": {
+        "seconds": 0.8,
+        "warmup": 0.2,
+        "one_active": [0, 100, 300, MANY, 10_000],
+        "ten_active": [0, MANY],
+    },
 }
 
 
 def points(parameters: dict) -> list[dict]:
-    """Numbers of idle connections."""
-    return [{"idle": idle, "active": ACTIVE} for idle in parameters["idle"]]
+    """Numbers of idle connections, beside one active one and beside ten."""
+    return [
+        {"idle": idle, "active": active, "rate": RATE}
+        for active, counts in ((1, parameters["one_active"]), (10, parameters["ten_active"]))
+        for idle in counts
+    ]
 
 
-def drive(load: Load, point: dict, parameters: dict) -> dict:
+def takes(contestant: dict, point: dict) -> bool:
+    """The floors show what the models cost beside one active client."""
+    return contestant["kind"] != "floor" or point["active"] == 1
+
+
+def clients_needed(point: dict) -> int:
+    """How many connections a point opens."""
+    return point["idle"] + point["active"]
+
+
+def seconds(point: dict, parameters: dict) -> float:
+    """How long the load of one trial takes."""
+    return parameters["warmup"] + parameters["seconds"]
+
+
+def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
     """One trial, in the load generator's process."""
     active = load.connect(point["active"])
     load.join(active)
     for _ in range(5):  # so that what the active ones need is there before memory is read
         load.settle(active)
-    probe = load.probe
-    rss_before, threads_before = probe.rss_bytes(), probe.threads()
+    before = memory(load.probe)
     load.connect(point["idle"])
     load.settle(active)
-    memory: dict[str, float] = {"threads": probe.threads()}
+    after = memory(load.probe)
+    times = {"warmup": parameters["warmup"], "seconds": parameters["seconds"]}
+    outcome = Paced(load, active, rate=point["rate"], seed=seed, **times).run()
     if point["idle"]:
-        threads = probe.threads() - threads_before
-        memory["rss_kib"] = (probe.rss_bytes() - rss_before) / 1024 / point["idle"]
-        memory["kernel_stack_kib"] = threads * kernel_stack_kib() / point["idle"]
-    metrics = ask_in_turn(load, active, "x", parameters["warmup"], parameters["seconds"])
-    return {"metrics": metrics | memory}
+        parts = {name: (after[name] - before[name]) / point["idle"] for name in before}
+        outcome["metrics"] |= parts | {"memory_kib": sum(parts.values())}
+    return outcome
 
 
-def tables(result: dict) -> list[summary.Table]:
-    """CPU time per message and memory per connection, by idle connections."""
+def memory(probe: ServerProbe) -> dict[str, float]:
+    """What is taken now, in KiB. Of the sockets' memory half is taken by our own ends."""
+    return {
+        "rss_kib": probe.rss_bytes() / 1024,
+        "stack_kib": probe.threads() * kernel_stack_kib(),
+        "socket_kib": socket_memory_kib() / 2,
+    }
+
+
+def memory_point(view: View) -> dict | None:
+    """Where the memory of all servers is told: at the largest number that select() can hold."""
+    found = [point for point in view.points("idle", active=1) if 0 < point["idle"] <= MANY]
+    return max(found, key=lambda point: point["idle"], default=None)
+
+
+def tables(view: View) -> list[Table]:
+    """CPU time per message by idle connections, and what memory each of them takes."""
 
     def idle(point: dict) -> str:
-        return f"{point['idle']}"
+        return f"{point['idle']:,}"
 
-    def some(point: dict) -> bool:
-        return point["idle"] > 0
-
-    return [
-        summary.pivot(result, "idle", "server_cpu_us", "idle", idle),
-        summary.pivot(result, "idle", "replies_per_s", "idle", idle),
-        summary.pivot(result, "idle", "rss_kib", "idle", idle, some),
-        summary.pivot(result, "idle", "kernel_stack_kib", "idle", idle, some),
-    ]
-
-
-def growth(result: dict, server: str) -> tuple[int, summary.Difference] | None:
-    """(idle connections, how much more a message costs with them than with none)."""
-    cells = [
-        cell
-        for cell in summary.cells(result, "idle")
-        if cell.server == server and "server_cpu_us" in cell.summaries
-    ]
-    if len(cells) < 2 or cells[0].point["idle"]:
-        return None
-    first, last = cells[0], cells[-1]
-    floor = summary.floor(result, "idle", last.point, "server_cpu_us")
-    change = summary.difference(first.values["server_cpu_us"], last.values["server_cpu_us"], floor)
-    return last.point["idle"], change
+    found = []
+    for active, who in ((1, "one active client"), (10, "ten active clients")):
+        points_of = view.points("idle", active=active)
+        title = f"{label('server_cpu_us')}, {who}, {RATE:,}/s"
+        found.append(pivot(view, "idle", "server_cpu_us", points_of, "idle", idle, title=title))
+        title = f"{label('p99_ms')}, {who}, {RATE:,}/s"
+        found.append(pivot(view, "idle", "p99_ms", points_of, "idle", idle, title=title))
+    counts = [point for point in view.points("idle", active=1) if point["idle"]]
+    found.append(pivot(view, "idle", "memory_kib", counts, "idle", idle))
+    if point := memory_point(view):
+        title = f"Memory per idle connection, at {idle(point)}"
+        found.append(by_server(view, "idle", point, ["memory_kib", *PARTS], title=title))
+    return found
 
 
-def conclusion(result: dict) -> str:
-    """How much idle connections add to a message, and what each keeps in memory."""
+def picture(view: View) -> Picture:
+    """What a message costs by idle connections, few and many, and the memory of each."""
+
+    def panel(active: int, least: int, most: float) -> Panel:
+        lines = lines_by(view, "idle", "idle", "server_cpu_us", active=active)
+        return Panel(
+            f"idle connections beside {'one active' if active == 1 else 'ten active'}",
+            label("server_cpu_us"),
+            [part for line in lines if len((part := within(line, least, most)).points) > 1],
+            x_scale="log" if least else "linear",
+        )
+
+    panels = [panel(1, 0, MANY), panel(10, 0, MANY), panel(1, MANY, float("inf"))]
+    if point := memory_point(view):
+        bars = bars_of(view, "idle", point, PARTS)
+        panels.append(Panel(f"KiB per idle connection, at {point['idle']:,}", bars=bars))
+    return Picture("idle", "The cost of connections that say nothing", panels, columns=2)
+
+
+def within(line: Line, least: float, most: float) -> Line:
+    """The part of a line that lies between two numbers of connections."""
+    return replace(
+        line,
+        points=[place for place in line.points if least <= place[0] <= most],
+        dots=[dot for dot in line.dots if least <= dot[0] <= most],
+    )
+
+
+def sentence(view: View) -> str:
+    """Who pays for the silent ones, and with what."""
     parts = []
-    for entry in summary.servers(result, "idle"):
-        found = growth(result, entry["id"])
-        if found:
-            parts.append(f"{entry['id']} with {found[0]:,} idle: {found[1].text}")
-    sentences = []
-    if parts:
-        sentences.append(f"CPU time per message against no idle clients: {'; '.join(parts)}.")
-    some = [point for point in summary.points(result, "idle") if point["idle"]]
-    shared = summary.last_shared(result, "idle", some, "rss_kib")
-    if shared:
-        chain = summary.chain(result, "idle", shared, "rss_kib")
-        sentences.append(f"Memory per idle connection, at {shared['idle']}: {chain}.")
-    full = summary.first_refusals(result, "idle")
-    if full:
-        told = ", ".join(f"{server} at {held:,} clients" for server, held in full.items())
-        sentences.append(f"Server full: {told}.")
-    return " ".join(sentences)
+    for active, who in ((1, "one client"), (10, "ten clients")):
+        for point in view.points("idle", active=active, idle=MANY):
+            if costs := best_and_worst(view, "idle", point, "server_cpu_us"):
+                parts.append(f"a message of {who} costs {costs}")
+    point = memory_point(view)
+    if point and (costs := best_and_worst(view, "idle", point, "memory_kib")):
+        parts.append(f"each silent one takes {costs} of memory")
+    return f"Beside {MANY} silent clients {'; '.join(parts)}." if parts else ""
