@@ -57,7 +57,6 @@ LOOK = {
     "axes.titlelocation": "left",
     "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "hatch.linewidth": 0.6,
     "legend.borderpad": 0,
     "svg.fonttype": "none",
 }
@@ -229,7 +228,7 @@ def text_of(picture: Picture) -> str:
             parts.append(f"{line.label} {said}")
         what = filter(None, [panel.title, panel.y_label, panel.x_label])
         told.append(f"{', '.join(what)}: {'; '.join(parts)}")
-    return " ".join((picture.alt or f"{picture.title}. {'. '.join(told)}.").split())
+    return _printable(" ".join((picture.alt or f"{picture.title}. {'. '.join(told)}.").split()))
 
 
 def looks(servers: list[dict]) -> dict[str, tuple[str, str]]:
@@ -320,9 +319,10 @@ def _figure(
             axes.set_axis_off()
             continue
         (_draw_bars if panel.bars else _draw_lines)(axes, panel, panels, styles)
-        heading = [text for text in (panel.title, panel.y_label) if text]
-        room = int(width / columns / LETTER)
-        axes.set_title("\n".join(line for text in heading for line in textwrap.wrap(text, room)))
+        room = int((width / columns - (1.4 if panel.bars else 0.6)) / LETTER)
+        axes.set_xlabel(textwrap.fill(panel.x_label, room))
+        heading = [textwrap.fill(text, room) for text in (panel.title, panel.y_label) if text]
+        axes.set_title("\n".join(heading))
     legend = figure.legend(
         handles=handles,
         loc="outside upper left",
@@ -385,7 +385,6 @@ def _draw_lines(axes, panel: Panel, panels: list[Panel], styles: dict) -> None:
     if panel.level:
         axes.axhline(panel.level[0], color=MUTED, linewidth=1, linestyle="--", zorder=1)
     axes.grid(axis="y")
-    axes.set_xlabel(panel.x_label)
     _scale_x(axes, panel, xs)
     alike = [other for other in panels if other.y_label == panel.y_label]
     values = [y for other in alike for line in other.lines for _, y in line.dots]
@@ -455,7 +454,6 @@ def _draw_bars(axes, panel: Panel, panels: list[Panel], styles: dict) -> None:
     axes.set_ylim(len(panel.bars) - 0.5, -0.5)
     axes.set_xlim(0, axes.get_xlim()[1] * 1.12)  # with room for the numbers
     axes.grid(axis="x")
-    axes.set_xlabel(panel.x_label)
     axes.xaxis.set_major_formatter(as_tick)
 
 
@@ -465,6 +463,7 @@ def _thin_out_ticks(figure) -> None:
     The first and the last keep theirs, then as many as have room, from the right.
     """
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # all has its place, once and for all
     for axes in figure.axes:
         labels = [label for label in axes.get_xticklabels() if label.get_text()]
         labels.sort(key=lambda label: sum(label.get_window_extent().intervalx))
@@ -483,9 +482,12 @@ def as_tick(value: float, position: int | None = None) -> str:
 
 
 def _readable(label: str) -> str:
-    """Somebody's name for a server, without what an SVG may not hold, and not too long."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in label)
-    return printable if len(printable) <= 22 else f"{printable[:21]}…"
+    """Somebody's name for a server, not too long."""
+    return _printable(label if len(label) <= 22 else f"{label[:21]}…")
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _tidy(svg: str, alt: str) -> str:
