@@ -75,6 +75,12 @@ def _as_interrupt(signal_number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
+def _tell(*sentences: str) -> None:
+    """Print each, in lines that fit."""
+    for sentence in sentences:
+        print(textwrap.fill(sentence, tables.WIDTH, subsequent_indent="  "), flush=True)
+
+
 def _parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=f"python3 -m benchmarks {command}".strip(),
@@ -122,7 +128,7 @@ def _write_report(result: Path, out: Path) -> None:
     for path in page.write_report(result, out):
         print(path)
     if problem := pictures.pictures_available():
-        print(problem)
+        _tell(problem)
 
 
 def _measuring_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -207,8 +213,7 @@ def _run(arguments: list[str]) -> int:
         run = _measure(among, options, "run", path, missing)
     view = View(run.result)
     print(f"\n{tables.terminal(answer.answer(view))}")
-    for line in [*answer.sentences(view), *tables.format_troubles(view)]:
-        print(textwrap.fill(line, tables.WIDTH, subsequent_indent="  "))
+    _tell(*answer.sentences(view), *tables.format_troubles(view))
     print(f"\n{path}")
     _write_report(path, options.out)
     return _ended(run)
@@ -231,8 +236,7 @@ def _aa(arguments: list[str]) -> int:
     path = options.out / ("aa.json" if options.size == "full" else f"aa-{options.size}.json")
     run = _measure(twins, options, "aa", path, [])
     view = View(run.result)
-    for line in tables.format_troubles(view):
-        print(textwrap.fill(line, tables.WIDTH, subsequent_indent="  "))
+    _tell(*tables.format_troubles(view))
     print(f"\n{tables.terminal(compare.against_itself(view))}\n\n{path}")
     return _ended(run)
 
@@ -270,8 +274,7 @@ def _measure(
         run.go_on_with(resumable(path))
     elif path.exists():
         path.replace(kept_name(path))
-    for line in _announcement(run):
-        print(line, flush=True)
+    _tell(*_announcement(run))
 
     def on_experiment(experiment: str) -> None:
         progress.clear()
