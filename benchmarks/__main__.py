@@ -212,7 +212,9 @@ def _run(arguments: list[str]) -> int:
         path = options.out / "result.json"
         run = _measure(among, options, "run", path, missing)
     view = View(run.result)
-    print(f"\n{tables.terminal(answer.answer(view))}")
+    answered = answer.answer(view)
+    if answered.rows:  # with --only it may be that nothing was asked that it answers
+        print(f"\n{tables.terminal(answered)}")
     _tell(*answer.sentences(view), *tables.format_troubles(view))
     print(f"\n{path}")
     _write_report(path, options.out)
