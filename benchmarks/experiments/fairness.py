@@ -12,9 +12,9 @@ get the interpreter's lock, behind twenty others that want it, too.
 from benchmarks.arithmetic.metrics import label
 from benchmarks.arithmetic.results import View
 from benchmarks.arithmetic.wording import best_and_worst
-from benchmarks.load.connections import WRITABLE, Load, Lost, monotonic_ns, shown
+from benchmarks.load.connections import WRITABLE, Load, Lost, monotonic_ns
 from benchmarks.load.paced import Paced
-from benchmarks.load.saturated import numbered_pings
+from benchmarks.load.saturated import numbered_pings, unlike
 from benchmarks.showing.pictures import Panel, Picture, bars_of
 from benchmarks.showing.tables import Table, by_server
 
@@ -77,8 +77,9 @@ class Flooders:
         count, at = self.load.receive(fd), self.seen[fd]
         came = self.load.view[:count]
         if at + count > self.asked[fd] or not self.expected.startswith(came, at % self.period):
-            owed = self.expected[at % self.period :][: self.line_bytes]
-            raise Lost(f"{shown(came)} came to a flooder that was owed {shown(owed)}")
+            start = (at - at % self.line_bytes) % self.period
+            came = self.expected[start : start + at % self.line_bytes] + came
+            raise Lost(unlike(came, self.expected[start:], self.line_bytes))
         self.seen[fd] = at + count
         if self.flooding and self.asked[fd] - self.seen[fd] <= self.period:
             self.send(fd)

@@ -18,7 +18,7 @@ from dataclasses import replace
 from benchmarks.arithmetic.metrics import label
 from benchmarks.arithmetic.results import View
 from benchmarks.arithmetic.wording import best_and_worst
-from benchmarks.load.connections import Load
+from benchmarks.load.connections import Load, Lost, shown
 from benchmarks.load.paced import Paced
 from benchmarks.load.probe import ServerProbe, kernel_stack_kib, socket_memory_kib
 from benchmarks.showing.pictures import Line, Panel, Picture, bars_of, lines_by
@@ -78,12 +78,18 @@ def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
     for _ in range(5):  # so that what the active ones need is there before memory is read
         load.settle(active)
     before = memory(load.probe)
-    load.connect(point["idle"])
+    idle = load.connect(point["idle"])
     load.settle(active)
     after = memory(load.probe)
     times = {"warmup": parameters["warmup"], "seconds": parameters["seconds"]}
-    outcome = Paced(load, active, rate=point["rate"], seed=seed, **times).run()
-    if point["idle"]:
+    paced = Paced(load, active, rate=point["rate"], seed=seed, **times)
+
+    def on_readable(fd: int) -> None:
+        came = load.view[: load.receive(fd)]
+        raise Lost(f"{shown(came)} came to a client that says nothing")
+
+    outcome = paced.run(aside=dict.fromkeys(idle, on_readable))
+    if idle:
         parts = {name: (after[name] - before[name]) / point["idle"] for name in before}
         outcome["metrics"] |= parts | {"memory_kib": sum(parts.values())}
     return outcome

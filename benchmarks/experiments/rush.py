@@ -64,6 +64,7 @@ class Rush:
         self.began = 0
         self.waiting: dict[int, bytes] = {}  # what each has received of its greeting
         self.greeted_at: list[int] = []
+        self.full = False
 
     def on_tick(self, seconds: float) -> None:
         """Open the next few connections."""
@@ -84,8 +85,9 @@ class Rush:
             raise Lost(f"{shown(came)} came to a newcomer that had been greeted")
         received += came
         if received.startswith(FULL):
-            raise Refused(self.load.greeted)
-        if GREETING.fullmatch(received):
+            self.full = True
+            self.load.close(fd)
+        elif GREETING.fullmatch(received):
             self.greeted_at.append(monotonic_ns())
             self.load.greeted += 1
         elif b"\n" in received:
@@ -100,6 +102,8 @@ class Rush:
         while self.waiting:
             for fd, _ in self.load.wait():
                 self.load.aside[fd](fd)
+        if self.full:
+            raise Refused(self.load.greeted)
         self.load.settle(members)
 
     def greeting_ms(self, share: float) -> float:
