@@ -183,7 +183,7 @@ def _metrics(name: str, experiment: str, point: dict) -> dict[str, float]:
             "socket_kib": 3.5,
         }
         memory |= {"memory_kib": sum(memory.values())}
-        return common | wakeups | {"server_cpu_us": alone + scan} | memory
+        return common | latency | wakeups | {"server_cpu_us": alone + scan} | memory
     if experiment == "churn":
         return common | {
             "server_cpu_us": 10 * alone,

@@ -90,12 +90,14 @@ summary { cursor: pointer; padding: .4rem 0; color: var(--link); }
 table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums;
   overflow-wrap: normal; }
 .title { font-size: .9rem; font-weight: 600; margin: 1.2rem 0 0; }
-th, td { padding: .3rem .9rem .3rem 0; text-align: left; vertical-align: top;
+th, td { padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--grid); }
-th { font-weight: 600; } tbody th { font-weight: 400; min-width: 5rem; }
+th { font-weight: 600; } tbody th { font-weight: 400; min-width: 4.5rem; }
+thead th { vertical-align: bottom; }
 td:has(strong) { background: var(--best); box-shadow: -.3rem 0 0 var(--best); }
-small { display: block; font-size: .8rem; white-space: nowrap; }
-.number { text-align: right; white-space: nowrap; }
+small { display: block; font-size: .78rem; white-space: nowrap; }
+.number { text-align: right; }
+td.number { white-space: nowrap; }
 .cards table { width: 100%; } .cards td, .cards th { padding: .4rem .5rem .4rem 0; }
 @media (max-width: 45rem) {
   .wide { display: none; } .narrow { display: block; }
@@ -103,11 +105,13 @@ small { display: block; font-size: .8rem; white-space: nowrap; }
   .cards table, .cards tbody, .cards tr { display: block; }
   .cards tr { padding: .6rem 0; border-bottom: 1px solid var(--grid); }
   .cards th { display: block; border: 0; padding: 0 0 .2rem; font-weight: 600; }
-  .cards td, .cards td.number { display: grid; grid-template-columns: 7rem 1fr 9.5rem;
-    gap: .4rem; border: 0; padding: .15rem .4rem; text-align: right; white-space: normal; }
+  .cards td, .cards td.number { display: grid; gap: .4rem; border: 0; padding: .15rem .4rem;
+    grid-template-columns: 6.5rem minmax(3.2rem, 1fr) minmax(0, 9.5rem);
+    text-align: right; white-space: normal; }
   .cards td:has(strong) { box-shadow: none; }
   .cards td::before { content: attr(data-label); text-align: left; color: var(--muted); }
   .cards td:empty { display: none; }
+  .cards small { white-space: normal; }
 }
 @media print { body { max-width: none; } figure, tr { break-inside: avoid; } }
 """

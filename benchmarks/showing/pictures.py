@@ -39,7 +39,7 @@ DOT = {"linestyle": "none", "markersize": 4, "markeredgewidth": 0.8, "zorder": 4
 WIDE, NARROW = 8.4, 3.9  # inches; for phones the panels are below each other
 FOR_PHONES = "-narrow"  # in the name of that file
 PANEL_HEIGHT, BAR_HEIGHT = 2.5, 0.27  # inches
-LETTER = 0.083  # inches of a letter of a legend, about
+LETTER = 0.07  # inches of a letter of a legend, about
 DENSE = 20  # places on x; with more there is no tick for each
 PNG_DPI = 200
 LOOK = {
@@ -57,7 +57,6 @@ LOOK = {
     "axes.titlelocation": "left",
     "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "legend.borderpad": 0,
     "svg.fonttype": "none",
 }
 PERCENTILES = {0.5: "p50_ms", 0.9: "p90_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
@@ -319,11 +318,11 @@ def _figure(
             axes.set_axis_off()
             continue
         (_draw_bars if panel.bars else _draw_lines)(axes, panel, panels, styles)
-        room = int((width / columns - (1.4 if panel.bars else 0.6)) / LETTER)
+        room = int((width / columns - (1.4 if panel.bars else 0.6)) / 0.075)
         axes.set_xlabel(textwrap.fill(panel.x_label, room))
         heading = [textwrap.fill(text, room) for text in (panel.title, panel.y_label) if text]
         axes.set_title("\n".join(heading))
-    legend = figure.legend(
+    figure.legend(
         handles=handles,
         loc="outside upper left",
         ncols=legend_columns,
@@ -332,7 +331,6 @@ def _figure(
         alignment="left",
         fontsize=8.5,
     )
-    legend.get_title().set_color(INK)
     figure.supxlabel("\n".join(notes), x=0.01, ha="left", size=7.5, color=MUTED)
     return figure
 
@@ -365,7 +363,7 @@ def _faces(panel: Panel) -> dict[str, dict]:
 
 
 def _draw_lines(axes, panel: Panel, panels: list[Panel], styles: dict) -> None:
-    """Dots, medians and axes. Panels of the same y label have the same scale along y."""
+    """Dots, medians and axes. Panels of the same y label and scale go equally far along y."""
     xs = sorted({x for line in panel.lines for x, *_ in line.points})
     for line in panel.lines:
         colour, marker = styles[line.server_id]
@@ -386,7 +384,7 @@ def _draw_lines(axes, panel: Panel, panels: list[Panel], styles: dict) -> None:
         axes.axhline(panel.level[0], color=MUTED, linewidth=1, linestyle="--", zorder=1)
     axes.grid(axis="y")
     _scale_x(axes, panel, xs)
-    alike = [other for other in panels if other.y_label == panel.y_label]
+    alike = [p for p in panels if (p.y_label, p.y_scale) == (panel.y_label, panel.y_scale)]
     values = [y for other in alike for line in other.lines for _, y in line.dots]
     _scale_y(axes, panel.y_scale, values)
 

@@ -106,7 +106,9 @@ def _compared(
     if entry["kind"] in COMPARED and best and cell and cell.ranks(metric):
         if entry["id"] in best:
             return text, True
-        text += f"\n{view.ratio(experiment, point, metric, entry['id'], best[0]).text}"
+        ratio = view.ratio(experiment, point, metric, entry["id"], best[0])
+        if ratio.value is not None:
+            text += f"\n{ratio.text}"
     elif cell and cell.status in MARKS:
         statuses[cell.status] = True
     return text, False
