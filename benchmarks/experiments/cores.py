@@ -24,7 +24,7 @@ SERVER_CORES = 2
 WORK_MS = 20
 SIZES = {
     "smoke": {"seconds": 0.1, "warmup": 0.02, "workers": [2]},
-    "quick": {"seconds": 0.4, "warmup": 0.1, "workers": [1, 4]},
+    "quick": {"seconds": 0.3, "warmup": 0.1, "workers": [1, 4]},
     "full": {"seconds": 1.0, "warmup": 0.2, "workers": [1, 2, 3, 4]},
 }
 

@@ -26,7 +26,7 @@ RATE = 200  # of the quiet client
 LINES = 1024  # in a send of a flooder: some 24 KiB, where a server reads 16 KiB in a turn
 SIZES = {
     "smoke": {"seconds": 0.2, "warmup": 0.05, "flooders": [3]},
-    "quick": {"seconds": 0.6, "warmup": 0.2, "flooders": [20]},
+    "quick": {"seconds": 0.5, "warmup": 0.1, "flooders": [20]},
     "full": {"seconds": 3.0, "warmup": 0.5, "flooders": [20]},
 }
 

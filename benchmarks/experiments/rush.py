@@ -33,7 +33,7 @@ GREETING = re.compile(rb"\* \S+: enter your name\n")
 FULL = b"! server full\n"
 SIZES = {
     "smoke": {"seconds": 0.2, "warmup": 0.02, "clients": [50], "members": 2},
-    "quick": {"seconds": 0.4, "warmup": 0.1, "clients": [900], "members": 10},
+    "quick": {"seconds": 0.3, "warmup": 0.1, "clients": [900], "members": 10},
     "full": {"seconds": 0.6, "warmup": 0.2, "clients": [900], "members": 10},
 }
 

@@ -36,7 +36,7 @@ TICK_SECONDS = 0.02
 SHORT_MS = 200  # a delay below this is none that a stuck client has caused
 SIZES = {
     "smoke": {"before": 0.1, "after": 0.2, "rate": 100},
-    "quick": {"before": 0.2, "after": 1.6, "rate": 4000},
+    "quick": {"before": 0.2, "after": 1.4, "rate": 4000},
     "full": {"before": 0.5, "after": 2.5, "rate": 4000},
 }
 
