@@ -201,5 +201,5 @@ def sentence(view: View) -> str:
     """Whose sessions cost least, and most."""
     for point in view.points("churn", mode="paced"):
         if costs := best_and_worst(view, "churn", point, "server_cpu_us"):
-            return f"A session, from connect to close, costs {costs} of CPU time."
+            return f"CPU time of a session, from connect to close: {costs}."
     return ""

@@ -9,7 +9,6 @@ flooder. In a loop that is twenty times what a turn takes; with threads it is as
 get the interpreter's lock, behind twenty others that want it, too.
 """
 
-from benchmarks.arithmetic.metrics import label
 from benchmarks.arithmetic.results import View
 from benchmarks.arithmetic.wording import best_and_worst
 from benchmarks.load.connections import WRITABLE, Load, Lost, monotonic_ns
@@ -145,15 +144,14 @@ def tables(view: View) -> list[Table]:
 
 
 def picture(view: View) -> Picture:
-    """The quiet one's median and p99, and the flooders' lines."""
-    panels = []
-    for point in view.points("fairness"):
-        for metric, whose in (
-            ("p50_ms", " of the quiet client"),
-            ("p99_ms", " of the quiet client"),
-        ):
-            bars = bars_of(view, "fairness", point, {metric: ""})
-            panels.append(Panel(label(metric) + whose, bars=bars))
+    """The quiet one's median and p99."""
+    panels = [
+        Panel(
+            f"latency {name} of the quiet client, ms", bars=bars_of(view, "fairness", point, bars)
+        )
+        for point in view.points("fairness")
+        for name, bars in (("p50", {"p50_ms": ""}), ("p99", {"p99_ms": ""}))
+    ]
     return Picture("fairness", "One quiet client beside twenty flooders", panels, columns=2)
 
 

@@ -121,8 +121,6 @@ def tables(view: View) -> list[Table]:
         points_of = view.points("idle", active=active)
         title = f"{label('server_cpu_us')}, {who}, {RATE:,}/s"
         found.append(pivot(view, "idle", "server_cpu_us", points_of, "idle", idle, title=title))
-        title = f"{label('p99_ms')}, {who}, {RATE:,}/s"
-        found.append(pivot(view, "idle", "p99_ms", points_of, "idle", idle, title=title))
     counts = [point for point in view.points("idle", active=1) if point["idle"]]
     found.append(pivot(view, "idle", "memory_kib", counts, "idle", idle))
     if point := memory_point(view):
@@ -165,8 +163,8 @@ def sentence(view: View) -> str:
     for active, who in ((1, "one client"), (10, "ten clients")):
         for point in view.points("idle", active=active, idle=MANY):
             if costs := best_and_worst(view, "idle", point, "server_cpu_us"):
-                parts.append(f"a message of {who} costs {costs}")
+                parts.append(f"CPU time for a message of {who}: {costs}")
     point = memory_point(view)
     if point and (costs := best_and_worst(view, "idle", point, "memory_kib")):
-        parts.append(f"each silent one takes {costs} of memory")
-    return f"Beside {MANY} silent clients {'; '.join(parts)}." if parts else ""
+        parts.append(f"memory of each silent one: {costs}")
+    return f"Beside {MANY} silent clients, {'; '.join(parts)}." if parts else ""

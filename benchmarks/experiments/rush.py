@@ -12,7 +12,6 @@ attempts, which are made again a second later: the last one then waits that long
 
 import re
 
-from benchmarks.arithmetic.metrics import label
 from benchmarks.arithmetic.results import View
 from benchmarks.arithmetic.statistics import percentile
 from benchmarks.arithmetic.wording import best_and_worst
@@ -166,8 +165,8 @@ def picture(view: View) -> Picture:
     for point in view.points("rush"):
         last = bars_of(view, "rush", point, {"last_greeting_ms": ""})
         felt = bars_of(view, "rush", point, {"p99_ms": ""})
-        panels.append(Panel(f"{label('last_greeting_ms')}, {point['clients']} at once", bars=last))
-        panels.append(Panel(f"{label('p99_ms')} of those who are in", bars=felt))
+        panels.append(Panel(f"ms until the last of {point['clients']} is greeted", bars=last))
+        panels.append(Panel("latency p99 of those who are in, ms", bars=felt))
     return Picture("rush", "Everybody comes at once", panels, columns=2)
 
 

@@ -16,6 +16,7 @@ tutorials' server to stand still until the stuck client is gone.
 import contextlib
 import itertools
 import re
+from dataclasses import replace
 
 from benchmarks.arithmetic.metrics import label, with_unit
 from benchmarks.arithmetic.results import View
@@ -173,9 +174,11 @@ def tables(view: View) -> list[Table]:
         table = by_server(view, "stall", point, metrics, title=title)
         for row, entry in zip(table.rows, view.servers("stall"), strict=True):
             if reason := why_so_long(view, point, entry["id"]):
-                for column in (1, 2):
-                    row[column] = f"{row[column].partition(chr(10))[0]}\n{reason}"
-        found.append(table)
+                row[1] = f"{row[1].splitlines()[0]}\n{reason}"
+            # These explain the first number; they are nobody's merit.
+            row[2:4] = [text.partition("\n")[0] for text in row[2:4]]
+        marks = {(row, column) for row, column in table.marks if column not in (2, 3)}
+        found.append(replace(table, marks=marks))
     return found
 
 
