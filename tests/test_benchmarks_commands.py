@@ -242,7 +242,7 @@ def test_compare_and_report_of_a_file(everything: tuple[Path, str], tmp_path: Pa
     path = everything[0] / "result.json"
     status, output, _ = benchmarks("compare", path, path)
     assert status == 0
-    assert "too few trials" in output
+    assert "too few trials" in output or ": no result" in output
     assert max(map(len, output.splitlines())) <= 100
     status, output, _ = benchmarks("report", path, "--out", tmp_path)
     assert status == 0
@@ -459,7 +459,7 @@ def test_without_matplotlib_the_page_is_written_and_said_to_have_no_pictures(
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.html"]
-    assert "matplotlib" in done.stdout.splitlines()[-1]
+    assert "no pictures: No module named 'matplotlib'" in done.stdout
 
 
 # How a run ends, and how it goes on

@@ -5,7 +5,6 @@ Nothing here measures or prints. README.md describes the file.
 
 import contextlib
 import json
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -215,20 +214,15 @@ def write_result(result: dict, path: Path) -> None:
         else:
             lines.append(f' "{name}": {json.dumps(value, ensure_ascii=False)}')
     text = "{\n" + ",\n".join(lines) + "\n}\n"
-    temporary = None
+    unfinished = path.with_name(f"{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, suffix=".json")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)  # mkstemp made it private
-        os.replace(temporary, path)
-        temporary = None
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):  # it may be just that which cannot be done
+            unfinished.unlink(missing_ok=True)
         raise ResultError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
 
 
 def try_folder(folder: Path) -> None:

@@ -180,6 +180,8 @@ class Run:
             "interrupted": False,
             "dirty": older["dirty"] or fresh["dirty"],
             "missing": fresh["missing"],
+            # What this machine had too few descriptors for is tried again.
+            "refusals": [row for row in older["refusals"] if row["held"] is not None],
         }
         self.saved = len(older["trials"])
 
