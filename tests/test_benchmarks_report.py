@@ -378,8 +378,26 @@ def test_a_server_may_be_called_anything(small, tmp_path):
     wanted = [everything_in(view)[0], *pictures.pictures_of(view, "rush")]
     for path in pictures.draw_pictures(view, wanted, tmp_path):
         if path.suffix == ".svg":
-            ElementTree.parse(path)
-            assert "$x$" in path.read_text(encoding="utf-8")
+            words = [element.text or "" for element in ElementTree.parse(path).iter()]
+            assert any("v1_threads $x$" in text for text in words), path.name
+
+
+@needs_matplotlib
+def test_where_ticks_are_close_some_have_no_label_but_the_first_and_the_last_do(view):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    xs = [0, 100, 300, 900, 5000, 10_000]
+    crowded = Line("v1_threads", "v1", [(x, 1.0, 1.0, 1.0) for x in xs], [(x, 1.0) for x in xs])
+    panel = Panel("x", "y", lines=[crowded])
+    styles = pictures.looks(view.result["servers"])
+    made = Picture("crowded", "Crowded", [panel])
+    figure = pictures._figure(made, [panel], 1, pictures.NARROW, styles, "A machine")
+    FigureCanvasAgg(figure)
+    pictures._thin_out_ticks(figure)
+    (axes,) = figure.axes
+    assert_ticks(axes, panel, "crowded")
+    shown = [label.get_text() for label in axes.get_xticklabels() if label.get_visible()]
+    assert {"0", "10k"} <= set(shown) < {"0", "100", "300", "900", "5k", "10k"}
 
 
 @needs_matplotlib
