@@ -22,7 +22,7 @@ from benchmarks.showing.tables import Table, by_server
 TITLE = "Churn: clients that come and go"
 QUESTION = "What does a whole session cost, from connect to close?"
 PROFILES = ("echo", "chat")
-KINDS = ("ours", "floor", "tutorial", "theirs")
+KINDS = ("ours", "floor", "theirs")
 CPU_PER = "session"
 GREETING = re.compile(rb"\* \S+: enter your name")
 OF_OTHERS = re.compile(rb"\* n\d{7} (joined|left)")

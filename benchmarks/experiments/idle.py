@@ -27,7 +27,7 @@ from benchmarks.showing.tables import Table, by_server, pivot
 TITLE = "Idle: the cost of connections that say nothing"
 QUESTION = "What does a silent connection cost, in CPU time per message of others and in memory?"
 PROFILES = ("echo", "chat")
-KINDS = ("ours", "floor", "tutorial", "theirs")
+KINDS = ("ours", "floor", "theirs")
 RATE = 1000  # of all active clients together
 MANY = 900  # nearly as many as select() takes
 PARTS = {
