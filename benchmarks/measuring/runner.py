@@ -5,6 +5,7 @@ Whatever goes wrong with a server ends up as such a row; the rest goes on.
 """
 
 import json
+import math
 import random
 import subprocess
 import sys
@@ -37,6 +38,7 @@ SPARE_DESCRIPTORS = 64
 # said of the short windows of `--smoke`, which are not worth many repeats either.
 WAIT_LIMITS = {"smoke": 0.30, "quick": 0.05, "full": 0.05}
 REPEATS_LIMITS = {"smoke": 1, "quick": 3, "full": 3}
+REPEATS_SHARE = 0.25  # of all trials: there is no waiting for a machine that stays busy
 # What has to be alike for a run to be gone on with.
 SAME = ("kind", "size", "parameters", "commit")
 SAME_MACHINE = ("system", "kernel", "cpu", "cores", "server_cores", "client_cores")
@@ -134,6 +136,7 @@ class Run:
         self.report = report
         self.saved = 0  # trials in the file
         self.total = 0.0
+        self.repeats_left = 0
         self.done_planned = self.done_actual = 0.0
         commit, dirty = machine.describe_commit()
         self.result: dict = {
@@ -195,6 +198,8 @@ class Run:
             self.check_conformance()
             groups = self.groups_to_do()
             self.total = self.seconds_planned()
+            repeats = math.ceil(self.trials_planned() * REPEATS_SHARE)
+            self.repeats_left = max(repeats, REPEATS_LIMITS[self.plan.size])
             for experiment in self.plan.experiments:
                 for group in groups:
                     if group[0] == experiment:
@@ -361,9 +366,10 @@ class Run:
 
     def trial(self, experiment: str, point: dict, contestant: Contestant, seed: int) -> dict:
         """One trial, repeated while others are at work on its cores; returns the outcome."""
-        for repeats in range(self.result["parameters"]["repeats_limit"] + 1):
-            outcome = self.attempt(experiment, point, contestant, seed)
-            outcome["repeats"] = repeats
+        limit = min(self.repeats_left, self.result["parameters"]["repeats_limit"])
+        for repeats in range(limit + 1):
+            outcome = self.attempt(experiment, point, contestant, seed) | {"repeats": repeats}
+            self.repeats_left -= repeats > 0
             reason = self.disturbance(experiment, outcome)
             if not reason:
                 return outcome
