@@ -163,24 +163,29 @@ def format_experiment(view, experiment: str) -> str:
 
 
 def format_troubles(view) -> list[str]:
-    """A line for each server that failed, each kind of bad trial and each refused point."""
+    """A line for each server that failed, each failure, other bad trials, and refused points."""
     result = view.result
     lines = [
         f"{check['server']} FAILED the conformance check and was not measured: {check['reason']}"
         for check in result["conformance"]
         if not check["passed"]
     ]
-    seen: dict[tuple, list[str]] = {}
+    seen: dict[tuple, list[dict]] = {}
     for trial in result["trials"]:
-        if trial["status"] != "ok":
-            reason = trial["reason"] if trial["status"] in ("failed", "error") else None
-            key = (trial["status"], trial["experiment"], trial["server"], reason)
-            seen.setdefault(key, []).append(describe(trial["point"]))
-    for (status, experiment, server, reason), where in seen.items():
-        trials = f"{len(where)} trial{'s' if len(where) > 1 else ''}"
-        at = "; ".join(dict.fromkeys(where))
-        said = f": {reason}" if reason else ""
-        lines.append(f"{status}: {server}, {experiment} ({at}), {trials}{said}")
+        if trial["status"] in ("failed", "error"):
+            key = (trial["status"], trial["experiment"], trial["server"], trial["reason"])
+            seen.setdefault(key, []).append(trial)
+        elif trial["status"] != "ok":
+            seen.setdefault((trial["status"], trial["experiment"]), []).append(trial)
+    for (status, experiment, *whose), trials in seen.items():
+        count = f"{len(trials)} trial{'s' if len(trials) > 1 else ''}"
+        if whose:
+            server, reason = whose
+            at = "; ".join(dict.fromkeys(describe(trial["point"]) for trial in trials))
+            lines.append(f"{status}: {server}, {experiment} ({at}), {count}: {reason}")
+        else:
+            servers = ", ".join(dict.fromkeys(trial["server"] for trial in trials))
+            lines.append(f"{status}: {experiment}, {count} of {servers}")
     for refusal in result["refusals"]:
         held = f" after {refusal['held']:,} clients" if refusal["held"] is not None else ""
         where = f"{refusal['experiment']} ({describe(refusal['point'])}), {refusal['server']}"
@@ -212,10 +217,10 @@ def _parts(table: Table, columns: list[int], width: int) -> list[str]:
         widths[widest] -= 1
     if sum(widths) > room and len(columns) > 1:
         half = (len(columns) + 1) // 2
-        return _parts(table, columns[:half], width) + _parts(table, columns[half:], width)
+        return [*_parts(table, columns[:half], width), "", *_parts(table, columns[half:], width)]
     rule = "-" * (sum(widths) + len(GAP) * len(columns))
     head, *body = (_rows_of(row, widths) for row in texts)
-    return [rule, *head, rule, *(line for rows in body for line in rows), ""]
+    return [rule, *head, rule, *(line for rows in body for line in rows)]
 
 
 def _rows_of(cells: list[str], widths: list[int]) -> list[str]:
