@@ -106,7 +106,7 @@ td.number { white-space: nowrap; }
   .cards tr { padding: .6rem 0; border-bottom: 1px solid var(--grid); }
   .cards th { display: block; border: 0; padding: 0 0 .2rem; font-weight: 600; }
   .cards td, .cards td.number { display: grid; gap: .4rem; border: 0; padding: .15rem .4rem;
-    grid-template-columns: 6.5rem minmax(3.2rem, 1fr) minmax(0, 9.5rem);
+    grid-template-columns: 7.4rem minmax(3.2rem, 1fr) minmax(0, 9.5rem);
     text-align: right; white-space: normal; }
   .cards td:has(strong) { box-shadow: none; }
   .cards td::before { content: attr(data-label); text-align: left; color: var(--muted); }
@@ -212,7 +212,7 @@ def flags(view: View, missing: str | None = None) -> list[str]:
     if result["interrupted"] or result["finished"] is None:
         lines.append("This run did not end: what is here was measured, the rest is missing.")
     if result["size"] != "full":
-        lines.append(f"A run of the {result['size']} size: fewer and shorter trials than the full.")
+        lines.append(f"A run of the {result['size']} size: fewer, shorter trials than a full one.")
     lines += [
         f"{check['server']} failed the conformance check and was not measured: {check['reason']}"
         for check in result["conformance"]
