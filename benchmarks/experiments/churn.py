@@ -5,7 +5,8 @@ greeting, hello and bye, once each. Name and `/quit` go out together, so that a 
 exchange. Paced: sessions begin at random moments of a fixed rate; server CPU time per session,
 duration from the due time. Saturated: ten slots, each of which begins again at once; capacity.
 
-Expect: a thread per client to cost most, as one has to be started and ended for every session.
+Expect: a thread that has to be started and ended for every session, and a task with its transport
+that has to be made and taken apart, to cost more than an entry in the tables of a select() loop.
 """
 
 import re

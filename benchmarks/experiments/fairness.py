@@ -1,8 +1,9 @@
 """Question: some send as much as they can. What is left for one who seldom asks?
 
 Method: twenty flooders keep more `/ping` lines under way than a server reads in a turn, and read
-every answer. One quiet client asks at random moments of a low rate; its latency from the due time,
-and how many lines the flooders get through.
+every answer. One quiet client asks at random moments of a low rate; its latency from the due time
+(the generator, which serves the flooders, too, may be a millisecond late), and how many lines the
+flooders get through. The server is saturated, so the limits of a closed loop are what counts.
 
 Expect: where a turn of each client is bounded (F7) the quiet one waits for one turn of each
 flooder. In a loop that is twenty times what a turn takes; with threads it is as long as it takes to
@@ -13,7 +14,7 @@ from benchmarks.arithmetic.results import View
 from benchmarks.arithmetic.wording import best_and_worst
 from benchmarks.load.connections import WRITABLE, Load, Lost, monotonic_ns
 from benchmarks.load.paced import Paced
-from benchmarks.load.saturated import numbered_pings, unlike
+from benchmarks.load.saturated import limit, numbered_pings, unlike
 from benchmarks.showing.pictures import Panel, Picture, bars_of
 from benchmarks.showing.tables import Table, by_server
 
@@ -129,8 +130,8 @@ def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
     load.aside = {}
     flooders.finish()
     (opened, before), (closed, after) = marks[:2]
-    outcome["metrics"]["lines_per_s"] = (after - before) / (closed - opened) * 1e9
-    return outcome
+    metrics = outcome["metrics"] | {"lines_per_s": (after - before) / (closed - opened) * 1e9}
+    return {"metrics": metrics, **limit(metrics)}
 
 
 def tables(view: View) -> list[Table]:

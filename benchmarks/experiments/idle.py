@@ -37,7 +37,7 @@ PARTS = {
 }
 SIZES = {
     "smoke": {"seconds": 0.1, "warmup": 0.02, "one_active": [0, 20], "ten_active": []},
-    "quick": {"seconds": 0.4, "warmup": 0.1, "one_active": [0, MANY], "ten_active": []},
+    "quick": {"seconds": 0.4, "warmup": 0.1, "one_active": [0, MANY], "ten_active": [MANY]},
     "full": {
         "seconds": 0.8,
         "warmup": 0.2,

@@ -103,6 +103,7 @@ class Paced:
 
     `keeps` says that the server is asked to keep the rate: where it does not, the outcome is
     server-limited. Experiments that give the server other things to do ask for delays alone.
+    `late_ns` is from when on a message counts as sent too late.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Paced:
         on_tick: Callable[[float], None] | None = None,
         tick_seconds: float = 0.05,
         keeps: bool = True,
+        late_ns: int = LATE_NS,
     ) -> None:
         self.load = load
         self.seconds = seconds
@@ -129,6 +131,7 @@ class Paced:
         self.noticed_at = 0.0  # seconds since the start, of the first such line
         self.on_tick, self.tick_ns = on_tick, int(tick_seconds * 1e9)
         self.keeps = keeps
+        self.late_ns = late_ns
         self.due = arrivals(rate, warmup + seconds, seed)
         if not self.due or self.due[-1] < self.opens:
             self.due.append(self.opens)  # a very short window: there is one message at least
@@ -195,7 +198,7 @@ class Paced:
         load, total, due, receivers = self.load, self.total, self.due, self.receivers
         poll, wait_until = load.poller.poll, wait_function(load.poller)
         send, sender_of, requests, size = load.send, self.sender_of, self.requests, self.size
-        on_readable = self.on_readable
+        on_readable, late_ns = self.on_readable, self.late_ns
         aside = load.aside = aside or {}
         wakeups = load.probe.wakeups()
         owed = total * self.copies
@@ -212,7 +215,7 @@ class Paced:
                 window_open = True
                 late = 0
             while next_due <= now and not all_sent:
-                if now - next_due > LATE_NS:
+                if now - next_due > late_ns:
                     late += 1
                 sender = sender_of[message]
                 sender.asked += size
@@ -362,7 +365,7 @@ def limit(metrics: dict) -> dict:
     if busy > CLIENT_CPU_LIMIT:
         status, reason = "client-limited", f"the load generator used {busy:.0%} of its core"
     elif late > max(1, (1 - ON_TIME_LIMIT) * measured):
-        status, reason = "client-limited", f"{late} of {measured} requests were sent over 1 ms late"
+        status, reason = "client-limited", f"{late} of {measured} requests were sent too late"
     elif owing > max(1, (1 - KEPT_LIMIT) * measured):
         status = "server-limited"
         reason = f"{owing} of {measured} answers were still to come when the window ended"
