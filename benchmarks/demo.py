@@ -13,8 +13,8 @@ import shutil
 import sys
 import textwrap
 
-from benchmarks import launcher
-from benchmarks.lineclient import LineClient
+from benchmarks.servers import launcher
+from benchmarks.servers.line_client import LineClient
 
 MAX_WIDTH = 120  # characters of the whole table: more would only be white space
 LEAST_COLUMN = 21  # characters in which "alice < * hello alice" fits

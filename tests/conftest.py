@@ -36,7 +36,7 @@ from harness import (
     wait_until_empty,
 )
 
-from benchmarks.launcher import PROFILES, VERSIONS, RunningServer, launch, server_command
+from benchmarks.servers.launcher import PROFILES, VERSIONS, RunningServer, launch, server_command
 
 ADDRESS = re.compile(r"\[?(?P<host>[^\s\[\]{}]+?)\]?:(?P<port>\d{1,5})")
 

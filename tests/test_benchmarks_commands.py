@@ -1,8 +1,9 @@
-"""Every command of the benchmarks at a tiny size, and its refusals proved on bad servers.
+"""Every command of the benchmarks at a tiny size; bad servers, bad files, and how a run may end.
 
-No timing is asserted. Misbehaving servers are our own v3 and v4, run by BROKEN below.
+No timing is asserted. Misbehaving servers are our own v3, run by BROKEN below.
 """
 
+import contextlib
 import json
 import os
 import pty
@@ -11,19 +12,28 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from made_up_results import make_result
 from processes import Marked
 
-from benchmarks import fanout, launcher, ping, summary, terminal
-from benchmarks.launcher import REPOSITORY, VERSIONS
-from benchmarks.runner import Contestant, Plan, Run
+from benchmarks.arithmetic.answer import MOST_CLIENTS
+from benchmarks.arithmetic.results import SCHEMA, View, load_result, write_result
+from benchmarks.experiments import EXPERIMENTS, module
+from benchmarks.measuring import machine
+from benchmarks.measuring.runner import Plan, Run
+from benchmarks.servers import launcher
+from benchmarks.servers.contestants import FLOORS, Contestant
+from benchmarks.servers.launcher import REPOSITORY
 
 COMMAND = [sys.executable, "-m", "benchmarks"]
-SMALL = ["--smoke", "--only", "churn"]
-# Runs a server.py with a socket that misbehaves once it has sent some of the benchmark's own
-# lines. The conformance check has no such lines, and finds nothing.
+SMALL = ["--smoke", "--only", "churn", "--no-floors"]
+POINTS = len(module("churn").points(module("churn").SIZES["smoke"]))
+MEASURED = ("v1_threads", "v4_asyncio")  # beside floors and tutorial, where all is measured
+# Runs a server.py that misbehaves once it has answered some of the load generator's own pings. The
+# conformance check has no such pings, and finds nothing.
 BROKEN = """
 import os, runpy, socket, sys, time
 how, script, port = sys.argv[1:4]
@@ -32,21 +42,13 @@ real, sent = socket.socket, 0
 class Misbehaving(real):
     def send(self, data, *flags):
         global sent
-        payload = bytes(data)
-        if b"xxxx" in payload or b"0123456789abcdef" in payload:
+        if b"abcdefgh" in bytes(data):
             sent += 1
-            if sent > 20:
-                if how == "dies":
-                    print("MemoryError: made up", file=sys.stderr, flush=True)
-                    os._exit(3)
-                if how == "hangs":
-                    time.sleep(600)
-                if how == "loses" and payload.count(b"\\n"):
-                    first, newline, rest = payload.partition(b"\\n")
-                    if rest:
-                        super().send(rest, *flags)
-                    sent = 0
-                    return len(data)
+            if sent > 20 and how == "dies":
+                print("MemoryError: made \\x1b[2J up", file=sys.stderr, flush=True)
+                os._exit(3)
+            if sent > 20 and how == "hangs":
+                time.sleep(600)
         return super().send(data, *flags)
 socket.socket = Misbehaving
 runpy.run_path(script, run_name="__main__")
@@ -55,12 +57,12 @@ runpy.run_path(script, run_name="__main__")
 
 @pytest.fixture
 def broken(tmp_path: Path):
-    """Returns the command line of a version that misbehaves in the given way."""
+    """Returns the command line of a server that misbehaves in the given way."""
     script = tmp_path / "broken.py"
     script.write_text(BROKEN)
 
-    def command(how: str, version: str = "v3_broadcast") -> str:
-        server = REPOSITORY / version / "server.py"
+    def command(how: str) -> str:
+        server = REPOSITORY / "v3_broadcast" / "server.py"
         return f"{shlex.join([sys.executable, str(script), how, str(server)])} {{port}}"
 
     return command
@@ -69,14 +71,14 @@ def broken(tmp_path: Path):
 def benchmarks(*arguments: object, **options) -> tuple[int, str, str]:
     """Run a command; nothing it started may be left, and nothing may be a traceback."""
     marked = Marked()
-    command = [*COMMAND, *map(str, arguments)]
+    environment = marked.environment | options.pop("environment", {})
     done = subprocess.run(
-        command,
+        [*COMMAND, *map(str, arguments)],
         cwd=REPOSITORY,
-        env=marked.environment,
+        env=environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         **options,
     )
     assert "Traceback" not in done.stdout + done.stderr
@@ -86,18 +88,21 @@ def benchmarks(*arguments: object, **options) -> tuple[int, str, str]:
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """All experiments, all versions, once, tiny: (folder, what was printed)."""
+    """All experiments, once, tiny: (folder, what was printed)."""
     folder = tmp_path_factory.mktemp("everything")
-    status, output, _ = benchmarks("--smoke", "--out", folder)
+    status, output, _ = benchmarks("--smoke", "--versions", ",".join(MEASURED), "--out", folder)
     assert status == 0
     return folder, output
 
 
+# What is the machine's affair, and not the servers'.
+MACHINES_AFFAIR = {"client-limited": "ok", "server-limited": "ok", "disturbed": "ok"}
+
+
 def statuses(result: dict) -> set[tuple[str, str]]:
-    """Return (server, status); whether the generator was at its limit is the machine's affair."""
-    measured = {"client-limited": "ok"}
+    """(server, status) of all trials."""
     return {
-        (trial["server"], measured.get(trial["status"], trial["status"]))
+        (trial["server"], MACHINES_AFFAIR.get(trial["status"], trial["status"]))
         for trial in result["trials"]
     }
 
@@ -105,69 +110,101 @@ def statuses(result: dict) -> set[tuple[str, str]]:
 # The run
 
 
-def test_everything_is_measured_for_all_four(everything: tuple[Path, str]) -> None:
+def test_everything_is_measured_for_all_that_take_part(everything: tuple[Path, str]) -> None:
     folder, output = everything
-    result = summary.load_result(folder / "result.json")
-    tried = {(trial["experiment"], trial["server"]) for trial in result["trials"]}
-    assert tried == {
-        (experiment, version)
-        for experiment in summary.EXPERIMENTS
-        for version in VERSIONS
-        if experiment != "fanout" or version in VERSIONS[2:]
-    }
+    result = load_result(folder / "result.json")
+    tried = {(row["experiment"], row["server"]) for row in result["trials"]}
+    left_out = {line.split()[0] for line in result["missing"] if "left out" in line}
+    for experiment in set(EXPERIMENTS) - left_out:
+        for entry in result["servers"]:
+            asked = module(experiment)
+            takes_part = entry["kind"] in asked.KINDS and entry["profile"] in asked.PROFILES
+            takes = getattr(asked, "takes", lambda *_: True)
+            points = asked.points(asked.SIZES["smoke"])
+            takes_part &= any(takes(entry, point) for point in points)
+            assert ((experiment, entry["id"]) in tried) == takes_part
+        assert module(experiment).TITLE in output
     assert all(check["passed"] for check in result["conformance"])
-    bad = [trial for trial in result["trials"] if trial["status"] not in ("ok", "client-limited")]
-    assert bad == []
-    for experiment in summary.EXPERIMENTS:
-        assert summary.title(experiment) in output
-        assert summary.conclusion(result, experiment) in output
+    assert {status for _, status in statuses(result)} == {"ok"}
     assert (folder / "report.html").exists()
+    assert MOST_CLIENTS in output
+
+
+def test_what_is_printed_fits_a_terminal(everything: tuple[Path, str]) -> None:
+    folder, output = everything
+    told = [line for line in output.splitlines() if str(folder) not in line]
+    assert max(map(len, told)) <= 100
 
 
 def test_the_file_says_where_and_how(everything: tuple[Path, str]) -> None:
-    result = summary.load_result(everything[0] / "result.json")
-    assert result["schema"] == "concurrency-study-benchmark/1"
+    result = load_result(everything[0] / "result.json")
+    assert result["schema"] == SCHEMA == "concurrency-study-benchmark/2"
     assert (result["kind"], result["size"], result["interrupted"]) == ("run", "smoke", False)
     assert result["started"] <= result["finished"]
     assert result["command"][:3] == ["python3", "-m", "benchmarks"]
-    machine = result["machine"]
     for field in ("kernel", "cpu", "cores", "descriptors", "load_before", "load_after"):
-        assert field in machine
+        assert field in result["machine"]
     for entry in result["servers"]:
-        assert entry["python_build"].startswith(sys.implementation.name.replace("cp", "CP", 1)[:2])
-        assert entry["gil"] in ("on", "off")
-    assert set(result["parameters"]["experiments"]) == set(summary.EXPERIMENTS)
-
-
-def test_the_stall_is_told_step_by_step(everything: tuple[Path, str]) -> None:
-    result = summary.load_result(everything[0] / "result.json")
-    stalls = [trial for trial in result["trials"] if trial["experiment"] == "stall"]
-    for trial in stalls:
-        series = trial["series"]
-        assert set(series) == {"t_s", "deliveries_per_s", "worst_delay_ms", "rss_mib"}
-        assert len({len(values) for values in series.values()}) == 1
-        assert series["t_s"][0] < 0 < series["t_s"][-1]
-        delivered = sum(series["deliveries_per_s"]) * 0.1
-        assert delivered > 0
+        if entry["kind"] == "floor":
+            assert (entry["python_build"], entry["gil"]) == (None, None)
+        else:
+            assert "Py" in entry["python_build"]
+            assert entry["gil"] in ("on", "off")
 
 
 def test_only_some_versions_more_trials_and_an_older_result_kept(tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     arguments = [*SMALL, "--versions", "v2,v4_asyncio", "--trials", 2, "--out", out]
     assert benchmarks(*arguments)[0] == 0
-    first = summary.load_result(out / "result.json")
-    assert [trial["trial"] for trial in first["trials"]] == [0, 0, 1, 1]
-    assert {trial["server"] for trial in first["trials"]} == {"v2_select", "v4_asyncio"}
+    first = load_result(out / "result.json")
+    order = [(trial["round"], trial["server"]) for trial in first["trials"]]
+    assert len(order) == 4 * POINTS
+    order = [place for number, place in enumerate(order) if number // 2 % POINTS == 0]
+    two, four = "v2_select", "v4_asyncio"
+    assert order == [(0, two), (0, four), (1, four), (1, two)]
     assert benchmarks(*SMALL, "--versions", "v2", "--out", out)[0] == 0
-    kept = [path for path in out.glob("result-*.json") if summary.load_result(path) == first]
+    kept = [path for path in out.glob("result-*.json") if load_result(path) == first]
     assert len(kept) == 1
+
+
+def test_a_result_of_the_first_edition_is_kept_too_and_nothing_else_is_overwritten(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "result.json"
+    older = {"schema": "concurrency-study-benchmark/1", "started": "2026-01-02T03:04:05Z"}
+    path.write_text(json.dumps(older))
+    assert benchmarks(*SMALL, "--versions", "v2", "--out", tmp_path)[0] == 0
+    assert json.loads((tmp_path / "result-2026-01-02T030405Z.json").read_text()) == older
+    path.write_text("my own notes")
+    status, output, errors = benchmarks(*SMALL, "--versions", "v2", "--out", tmp_path)
+    assert (status, output, len(errors.splitlines())) == (1, "", 1)
+    assert "will not overwrite" in errors
+    assert path.read_text() == "my own notes"
+
+
+def test_floors_and_the_tutorial_take_part_unless_told_not_to(everything) -> None:
+    result = load_result(everything[0] / "result.json")
+    ids = [entry["id"] for entry in result["servers"]]
+    floors = [f"c_{model}" for model in FLOORS]
+    assert ids == [*MEASURED, *floors, "tutorial"] or result["missing"]
+
+
+def test_without_a_compiler_one_line_says_that_the_floors_are_missing(tmp_path: Path) -> None:
+    arguments = ["--smoke", "--only", "churn", "--versions", "v2", "--out", tmp_path]
+    status, output, _ = benchmarks(*arguments, environment={"PATH": str(tmp_path)})
+    assert status == 0
+    (line,) = [line for line in output.splitlines() if "floors" in line]
+    assert line.startswith("no floors in C: cc cannot be run")
+    result = load_result(tmp_path / "result.json")
+    assert result["missing"] == [line]
+    assert [entry["id"] for entry in result["servers"]] == ["v2_select", "tutorial"]
 
 
 def test_several_interpreters_are_compared(tmp_path: Path) -> None:
     twice = ["--python", sys.executable, "--python", sys.executable]
     assert benchmarks(*SMALL, "--versions", "v2", *twice, "--out", tmp_path)[0] == 0
     version = sys.version.split()[0]
-    first, second = summary.load_result(tmp_path / "result.json")["servers"]
+    first, second = load_result(tmp_path / "result.json")["servers"]
     assert (first["id"], second["id"]) == (f"v2_select@{version}", f"v2_select@{version}#2")
     assert first["version"] == second["version"] == "v2_select"
 
@@ -178,46 +215,50 @@ def test_somebodys_own_server_stands_beside_the_four(tmp_path: Path) -> None:
     arguments = [*SMALL, "--versions", "v3", "--server", own, "--profile", "chat"]
     status, output, _ = benchmarks(*arguments, "--out", tmp_path)
     assert status == 0
-    result = summary.load_result(tmp_path / "result.json")
+    result = load_result(tmp_path / "result.json")
     assert statuses(result) == {("v3_broadcast", "ok"), ("mine", "ok")}
-    assert result["servers"][1]["version"] is None
+    assert (result["servers"][1]["kind"], result["servers"][1]["version"]) == ("theirs", None)
     assert "mine" in output
 
 
 # The other commands
 
 
-def test_aa_gives_the_noise_floor_that_a_run_then_uses(tmp_path: Path) -> None:
-    status, output, _ = benchmarks("aa", *SMALL, "--trials", 2, "--out", tmp_path)
+def test_aa_counts_the_differences_that_are_none(tmp_path: Path) -> None:
+    arguments = ["--smoke", "--only", "churn", "--trials", 3, "--out", tmp_path]
+    status, output, _ = benchmarks("aa", *arguments, "--versions", "v2")
     assert status == 0
-    assert "Noise floor: v4_asyncio against itself, 2 trials each" in output
-    twins = summary.load_result(tmp_path / "aa-smoke.json")
-    assert [entry["id"] for entry in twins["servers"]] == ["v4_asyncio A", "v4_asyncio B"]
-    floors = {(entry["experiment"], entry["metric"]) for entry in twins["noise_floor"]["floors"]}
-    assert ("churn", "server_cpu_ms") in floors
-    _, output, _ = benchmarks(*SMALL, "--versions", "v2", "--out", tmp_path)
-    assert summary.load_result(tmp_path / "result.json")["noise_floor"] == twins["noise_floor"]
-    assert "No A/A run" not in output
+    assert "v2_select against itself: differences shown that are none" in output
+    twins = load_result(tmp_path / "aa-smoke.json")
+    assert twins["kind"] == "aa"
+    assert [entry["id"] for entry in twins["servers"]] == ["v2_select A", "v2_select B"]
+    seeds = {(trial["round"], trial["seed"]) for trial in twins["trials"]}
+    assert (len(twins["trials"]), len(seeds)) == (6 * POINTS, 3 * POINTS)
+    (row,) = [line.split() for line in output.splitlines() if line.startswith("in all")]
+    assert row[-1] == "-" or row[-1].endswith("%")
 
 
 def test_compare_and_report_of_a_file(everything: tuple[Path, str], tmp_path: Path) -> None:
     path = everything[0] / "result.json"
     status, output, _ = benchmarks("compare", path, path)
     assert status == 0
-    assert "no difference shown" in output
+    assert "too few trials" in output or ": no result" in output
+    assert max(map(len, output.splitlines())) <= 100
     status, output, _ = benchmarks("report", path, "--out", tmp_path)
     assert status == 0
     assert (tmp_path / "report.html").exists()
 
 
-def test_help_names_every_command() -> None:
+def test_help_names_every_command_and_option() -> None:
     status, output, _ = benchmarks("--help")
     assert status == 0
-    for word in ("demo", "aa", "compare", "report", "--only", "--server", "--python", "--quick"):
+    commands = ("demo", "aa", "compare", "report")
+    options = ("only", "server", "python", "quick", "resume", "no-floors", "server-cores", "trials")
+    for word in (*commands, *(f"--{option}" for option in options)):
         assert word in output
 
 
-# Refusals
+# Bad servers
 
 
 def test_a_server_that_breaks_the_protocol_is_not_measured(tmp_path: Path) -> None:
@@ -226,83 +267,97 @@ def test_a_server_that_breaks_the_protocol_is_not_measured(tmp_path: Path) -> No
     arguments = [*SMALL, "--versions", "v3", "--server", own, "--profile", "chat"]
     status, output, _ = benchmarks(*arguments, "--out", tmp_path)
     assert status == 0
-    result = summary.load_result(tmp_path / "result.json")
-    assert statuses(result) == {("v3_broadcast", "ok")}
+    assert statuses(load_result(tmp_path / "result.json")) == {("v3_broadcast", "ok")}
     assert "echoing FAILED the conformance check and was not measured: D2: " in output
 
 
 def test_a_server_that_dies_is_an_error_row_and_the_rest_goes_on(broken, tmp_path: Path) -> None:
     own = f"mortal={broken('dies')}"
-    arguments = ["--smoke", "--only", "ping,churn", "--versions", "v3", "--server", own]
-    status, output, _ = benchmarks(*arguments, "--out", tmp_path)
+    arguments = ["--smoke", "--only", "ping,churn", "--versions", "v3", "--no-floors"]
+    status, output, _ = benchmarks(*arguments, "--server", own, "--out", tmp_path)
     assert status == 0
-    result = summary.load_result(tmp_path / "result.json")
-    pings = {
-        (trial["server"], trial["status"])
-        for trial in result["trials"]
-        if trial["experiment"] == "ping"
-    }
-    assert pings == {("v3_broadcast", "ok"), ("mortal", "error")}
+    result = load_result(tmp_path / "result.json")
+    pings = {**result, "trials": [t for t in result["trials"] if t["experiment"] == "ping"]}
+    assert statuses(pings) == {("v3_broadcast", "ok"), ("mortal", "error")}
     assert ("mortal", "ok") in statuses(result)  # at churn
-    assert "the server ended with status 3: MemoryError: made up" in output
+    reasons = {trial["reason"] for trial in result["trials"] if trial["status"] == "error"}
+    said = "the server ended with status 3: MemoryError: made ?[2J up"
+    assert any(reason.endswith(said) for reason in reasons)
+    assert "\x1b" not in output
 
 
-def run_here(contestants: list[Contestant], experiment: str, **options) -> dict:
-    plan = Plan(contestants, [experiment], "smoke", trials=1, **options)
-    run = Run(plan, "run", report=lambda text: None)
+def run_here(among: list[Contestant], experiment: str, folder: Path, **options) -> dict:
+    plan = Plan(among, [experiment], "smoke", rounds=1, **options)
+    run = Run(plan, "run", folder / "result.json", report=lambda text: None)
     run.everything(on_experiment=lambda name: None)
-    return run.result
+    return load_result(run.path)
 
 
-def ours(version: str) -> Contestant:
-    command = launcher.server_command(version)
-    return Contestant(version, launcher.PROFILES[version], command, version)
+def ours(version: str, *options: str, name: str = "") -> Contestant:
+    command = launcher.server_command(version, *options)
+    profile = launcher.PROFILES[version]
+    return Contestant(name or version, name or version, profile, "ours", command, version=version)
 
 
-def test_a_lossy_server_is_failed_and_not_ranked(broken, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It passes the conformance check; that every delivery is counted gives it away."""
-    one_point = {**fanout.SIZES["smoke"], "talkers": [], "paced_readers": []}
-    monkeypatch.setitem(fanout.SIZES, "smoke", one_point)
-    lossy = Contestant("lossy", "chat", broken("loses"))
-    result = run_here([lossy, ours("v3_broadcast")], "fanout", patience=1.0)
-    assert all(check["passed"] for check in result["conformance"])
-    assert statuses(result) == {("v3_broadcast", "ok"), ("lossy", "failed")}
-    assert "lossy not ranked (failed)" in summary.conclusion(result, "fanout")
-    (trouble,) = [line for line in terminal.format_troubles(result) if line.startswith("failed")]
-    assert "lossy, fanout (mode=flood readers=3), 1 trial: " in trouble
-    assert "deliveries lost; clients affected: " in trouble
-
-
-def test_a_server_that_hangs_is_an_error_row(broken, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_hangs_is_an_error_row(
+    broken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(launcher, "STOP_SECONDS", 0.2)
-    monkeypatch.setitem(ping.SIZES, "smoke", {**ping.SIZES["smoke"], "clients": [1]})
-    hanging = Contestant("hanging", "chat", broken("hangs"))
-    result = run_here([hanging, ours("v3_broadcast")], "ping", patience=0.5)
+    hanging = Contestant("hanging", "hanging", "chat", "theirs", broken("hangs"))
+    result = run_here([hanging, ours("v3_broadcast")], "ping", tmp_path, patience=1.0)
     assert statuses(result) == {("hanging", "error"), ("v3_broadcast", "ok")}
     reasons = {trial["reason"] for trial in result["trials"] if trial["server"] == "hanging"}
-    assert any("said nothing for 0.5 s" in reason for reason in reasons)
+    assert any("said nothing for 1 s" in reason for reason in reasons)
 
 
-def test_a_starved_generator_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starved_generator_compares_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two million requests per second are more than any generator in Python can send."""
-    starving = {**ping.SIZES["smoke"], "clients": [], "rates": [2_000_000], "seconds": 0.02}
-    monkeypatch.setitem(ping.SIZES, "smoke", starving)
-    result = run_here([ours("v2_select")], "ping")
+    starving = {**module("ping").SIZES["smoke"], "rates": [2_000_000], "saturated": []}
+    monkeypatch.setitem(module("ping").SIZES, "smoke", starving | {"seconds": 0.02})
+    monkeypatch.setattr(Run, "disturbance", lambda *_: None)
+    result = run_here([ours("v2_select")], "ping", tmp_path)
     (trial,) = result["trials"]
     assert trial["status"] == "client-limited"
-    assert trial["metrics"]["sent_per_s"] < 0.99 * trial["metrics"]["offered_per_s"]
-    latency = summary.module("ping").tables(result)[2]
-    assert latency.rows[0][1].endswith("†")
-    assert "client-limited" in latency.notes[0]
+    (point,) = View(result).points("ping")
+    for metric in ("server_cpu_us", "p50_ms"):
+        assert View(result).best("ping", point, metric) == []
 
 
-def test_a_full_server_is_a_refusal_and_no_error() -> None:
-    command = launcher.server_command("v2_select", "--max-clients", "15")
-    result = run_here([Contestant("small", "echo", command, "v2_select")], "idle")
-    (refusal,) = result["refusals"]
-    assert refusal["point"] == {"idle": 20, "active": 10}
-    assert (refusal["server"], refusal["held"]) == ("small", 15)
-    assert "Server full: small at 15 clients." in summary.conclusion(result, "idle")
+def test_a_full_server_is_a_refusal_and_no_error(tmp_path: Path) -> None:
+    small = ours("v2_select", "--max-clients", "15", name="small")
+    result = run_here([small], "idle", tmp_path)
+    assert result["refusals"]
+    for refusal in result["refusals"]:
+        assert module("idle").clients_needed(refusal["point"]) > 15
+        assert (refusal["held"], refusal["reason"]) == (15, "! server full")
+    assert statuses(result) <= {("small", "ok")}
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
+def test_a_busy_core_of_the_server_is_noticed(tmp_path: Path) -> None:
+    """Somebody else computes there: trials are repeated, and then said to be disturbed."""
+    server_cores, client_cores = machine.choose_cores()
+    if server_cores == client_cores:
+        pytest.skip("needs two cores")
+    burner = subprocess.Popen(
+        [sys.executable, "-c", "print('on', flush=True)\nwhile True: pass"],
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setaffinity(0, server_cores),
+    )
+    try:
+        burner.stdout.readline()
+        result = run_here([ours("v2_select")], "ping", tmp_path)
+    finally:
+        burner.kill()
+        burner.communicate()
+    paced = [trial for trial in result["trials"] if trial["point"]["mode"] == "paced"]
+    assert paced
+    for trial in paced:
+        assert (trial["status"], trial["repeats"]) == ("disturbed", 1)
+        assert "% of the time" in trial["reason"]
+        assert trial["metrics"]["server_wait_share"] > 0.3
 
 
 # What a user can get wrong
@@ -314,14 +369,20 @@ def test_a_full_server_is_a_refusal_and_no_error() -> None:
         (["--python", "/no/such/python"], "--python /no/such/python: cannot be run"),
         (["--python", "/bin/true"], "--python /bin/true: is no Python that works"),
         (["--only", "nonsense"], "--only: no experiment nonsense; there are ping, fanout"),
-        (["--versions", "v9"], "--versions: no version v9; there are v1_threads"),
+        (["--only", ","], "--only: no experiment named; there are ping, fanout"),
+        (["--versions", "v9"], "--versions: no version 'v9'; there are v1_threads"),
+        (["--versions", ","], "--versions: no version ','; there are v1_threads"),
+        (["--versions", ""], "--versions: no version ''; there are v1_threads"),
         (["--server", "nameless"], 'NAME="COMMAND with {port}" is needed'),
         (["--server", "v1_threads=x {port}"], "there is a server of that name already"),
         (["--trials", "0"], "--trials: at least 1"),
+        (["--server-cores", "0"], "--server-cores: at least 1"),
         (["--out", "/dev/null/x"], "--out /dev/null/x: "),
+        (["--resume", "--out", "/tmp"], "there is no /tmp/result.json to go on with"),
         (["report", "/no/such.json"], "cannot read /no/such.json"),
         (["compare", "LICENSE", "LICENSE"], "LICENSE is not a JSON file"),
         (["aa", "--versions", "v1,v2"], "one version at a time"),
+        (["aa", "--versions", ","], "--versions: no version ','"),
     ],
 )
 def test_a_mistake_is_one_clear_line(arguments: list[str], said: str) -> None:
@@ -331,21 +392,50 @@ def test_a_mistake_is_one_clear_line(arguments: list[str], said: str) -> None:
     assert said in errors
 
 
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"trials": None}, "is no complete result: trials is no list"),
+        ({"schema": "concurrency-study-benchmark/1"}, "is of the first edition of the benchmarks"),
+        ({"schema": "else"}, "is no result of this benchmark"),
+        (
+            {"parameters": {"experiments": []}},
+            "is no complete result: parameters.rounds is missing",
+        ),
+    ],
+)
+def test_an_odd_file_is_one_clear_line(damage: dict, said: str, tmp_path: Path) -> None:
+    """More of them are in test_benchmarks_arithmetic.py."""
+    path = tmp_path / "odd.json"
+    write_result(make_result() | damage, path)
+    for arguments in (["report", path], ["compare", path, path]):
+        status, output, errors = benchmarks(*arguments)
+        assert (status, output, len(errors.splitlines())) == (1, "", 1)
+        assert said in errors
+
+
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
 def test_too_few_descriptors_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
     import resource
 
-    def lower() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80))
+    needs = [
+        64 + module("idle").clients_needed(point)
+        for point in module("idle").points(module("idle").SIZES["smoke"])
+    ]
+    limit = max(needs) - 1
 
-    arguments = ["--smoke", "--only", "idle", "--versions", "v2", "--out", tmp_path]
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+
+    arguments = ["--smoke", "--only", "idle", "--versions", "v2", "--no-floors", "--out", tmp_path]
     status, output, _ = benchmarks(*arguments, preexec_fn=lower)
     assert status == 0
-    assert "Too few descriptors: 80 are allowed, the largest points need 94" in output
-    assert "ulimit -n 94" in output
-    result = summary.load_result(tmp_path / "result.json")
-    assert [trial["point"]["idle"] for trial in result["trials"]] == [0]
-    assert [refusal["point"]["idle"] for refusal in result["refusals"]] == [20]
+    told = " ".join(output.split())
+    assert f"Too few descriptors: {limit} are allowed, the largest points need {limit + 1}" in told
+    assert f"ulimit -n {limit + 1}" in told
+    result = load_result(tmp_path / "result.json")
+    assert len(result["trials"]) == sum(need <= limit for need in needs)
+    assert len(result["refusals"]) == sum(need > limit for need in needs)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
@@ -355,9 +445,9 @@ def test_one_core_is_said_and_recorded(tmp_path: Path) -> None:
     status, output, _ = benchmarks(*arguments, preexec_fn=lambda: os.sched_setaffinity(0, {core}))
     assert status == 0
     assert "One core only" in output
-    machine = summary.load_result(tmp_path / "result.json")["machine"]
-    assert machine["server_cores"] == machine["client_cores"] == [core]
-    assert machine["pinned_apart"] is False
+    described = load_result(tmp_path / "result.json")["machine"]
+    assert described["server_cores"] == described["client_cores"] == [core]
+    assert described["pinned_apart"] is False
 
 
 def test_without_matplotlib_the_page_is_written_and_said_to_have_no_pictures(
@@ -369,20 +459,18 @@ def test_without_matplotlib_the_page_is_written_and_said_to_have_no_pictures(
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.html"]
-    assert "matplotlib" in done.stdout.splitlines()[-1]
+    assert "no pictures: No module named 'matplotlib'" in done.stdout
 
 
-# Ctrl-C
+# How a run ends, and how it goes on
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a child")
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_keeps_the_trials_and_leaves_no_process(how: signal.Signals, tmp_path: Path) -> None:
-    marked = Marked()
+@contextlib.contextmanager
+def running(marked: Marked, *arguments: object) -> Iterator[subprocess.Popen]:
+    """A run, to be ended by a test once it has done some trials."""
     screen, other_end = pty.openpty()  # so that progress is shown as it is made
-    command = [*COMMAND, *SMALL, "--trials", "100", "--versions", "v2", "--out", str(tmp_path)]
     with subprocess.Popen(
-        command,
+        [*COMMAND, *map(str, arguments)],
         cwd=REPOSITORY,
         env={**marked.environment, "COLUMNS": "200"},
         stdout=subprocess.PIPE,
@@ -390,18 +478,97 @@ def test_ctrl_c_keeps_the_trials_and_leaves_no_process(how: signal.Signals, tmp_
         text=True,
     ) as process:
         os.close(other_end)
-        shown, deadline = b"", time.monotonic() + 30
-        while b"trial 3 of 100" not in shown:
-            assert time.monotonic() < deadline
-            shown += os.read(screen, 4096)
+        try:
+            shown, deadline = b"", time.monotonic() + 60
+            while b"round 3 of" not in shown:
+                assert time.monotonic() < deadline
+                shown += os.read(screen, 4096)
+            yield process
+        finally:
+            process.kill()
+            os.close(screen)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a child")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_its_trials_and_goes_on(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    marked = Marked()
+    arguments = [*SMALL, "--trials", 5, "--versions", "v2", "--out", tmp_path]
+    with running(marked, *arguments) as process:
         process.send_signal(how)
         output = process.stdout.read()
         assert process.wait(timeout=10) == 130
-    os.close(screen)
     assert "Traceback" not in output
     assert marked.left_behind() == []
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert result["interrupted"] is True
-    assert 2 <= len(result["trials"]) < 100
-    assert "A session costs v2_select" in output
+    first = load_result(tmp_path / "result.json")
+    assert first["interrupted"] is True
+    assert 2 * POINTS <= len(first["trials"]) < 5 * POINTS
+    assert module("churn").TITLE in output
     assert (tmp_path / "report.html").exists()
+    assert benchmarks(*arguments, "--resume")[0] == 0
+    result = load_result(tmp_path / "result.json")
+    assert (result["interrupted"], result["seed"]) == (False, first["seed"])
+    rounds = [trial["round"] for trial in result["trials"]]
+    assert sorted(rounds) == sorted(list(range(5)) * POINTS)
+    calm = [trial for trial in first["trials"] if trial["status"] != "disturbed"]
+    assert all(trial in result["trials"] for trial in calm)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_run_leaves_a_whole_file_and_no_server_and_goes_on(tmp_path: Path) -> None:
+    marked = Marked()
+    path = tmp_path / "result.json"
+    arguments = [*SMALL, "--trials", 5, "--versions", "v2", "--out", tmp_path]
+    with running(marked, *arguments) as process:
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 10
+    while marked.left_behind() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert marked.left_behind() == []
+    first = load_result(path)
+    assert (first["finished"], first["interrupted"]) == (None, False)
+    assert 2 * POINTS <= len(first["trials"]) < 5 * POINTS
+    status, output, _ = benchmarks("report", path)
+    assert status == 0
+    assert f"the run did not end; it has {len(first['trials'])} trials" in output
+    status, output, _ = benchmarks("compare", path, path)
+    assert status == 0
+    assert "never finished" in output
+    other = [*arguments, "--resume", "--trials", 6]
+    status, output, errors = benchmarks(*other)
+    assert (status, output, len(errors.splitlines())) == (1, "", 1)
+    assert "it has other parameters; it was measured by: python3 -m benchmarks --smoke" in errors
+    assert benchmarks(*arguments, "--resume")[0] == 0
+    result = load_result(path)
+    assert result["finished"] is not None
+    rounds = [trial["round"] for trial in result["trials"]]
+    assert sorted(rounds) == sorted(list(range(5)) * POINTS)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such limit")
+@pytest.mark.parametrize(("room", "trials"), [(1000, False), (7000, True)])
+def test_a_full_disk_is_one_line_and_keeps_what_was_measured(
+    room: int, trials: bool, tmp_path: Path
+) -> None:
+    """A limit on the size of a file fails in the same place as a full disk, and needs no root."""
+    import resource
+
+    def lower() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    arguments = [*SMALL, "--trials", 30, "--versions", "v2", "--out", tmp_path]
+    status, _, errors = benchmarks(*arguments, preexec_fn=lower)
+    (line,) = [line for line in errors.splitlines() if line.startswith("benchmarks: ")]
+    assert status == 1
+    left = [entry.name for entry in tmp_path.iterdir()]
+    if not trials:
+        assert line.endswith(f"--out {tmp_path}: File too large; nothing was measured")
+        assert left == []
+        return
+    kept = load_result(tmp_path / "result.json")
+    assert len(kept["trials"]) > 0
+    assert f"it keeps the {len(kept['trials'])} trials before this, and --resume goes on" in line
+    assert left == ["result.json"]

@@ -1,188 +1,78 @@
-"""The page, the pictures, README's results section and the comparison, from made-up results.
+"""Tables, pictures, the page and README's generated parts, all from a made-up result.
 
 Nothing is measured here. matplotlib is optional: what a picture holds is tested without it, and
 the drawing only where it can be imported.
 """
 
-import copy
 import html.parser
 import importlib.util
 import itertools
-import json
 import re
 import sys
 from pathlib import Path
 
+import made_up_results
 import pytest
 
-from benchmarks import compare, drawing, pictures, report, summary
-from benchmarks.launcher import PROFILES, REPOSITORY, VERSIONS
+from benchmarks.arithmetic import answer
+from benchmarks.arithmetic.results import ResultError, View, key, write_result
+from benchmarks.experiments import EXPERIMENTS, module
+from benchmarks.servers.launcher import REPOSITORY, VERSIONS
+from benchmarks.showing import page, pictures, readme, tables
+from benchmarks.showing.pictures import Line, Panel, Picture
+from benchmarks.showing.tables import Table
 
 REFERENCE = REPOSITORY / "benchmarks" / "results" / "reference.json"
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None,
     reason="matplotlib, the one optional package, is not installed: no pictures can be drawn",
 )
-SPREAD = (0.99, 1.0, 1.01)  # three trials of everything
+CHAT_LOAD = {"mode": "paced", "clients": 50, "rate": 5000}
+NASTY = '<script>alert(1)</script> & "co" | $x$'
 
 
-def server(name: str, version: str | None = None, label: str | None = None) -> dict:
-    return {
-        "id": name,
-        "version": version,
-        "profile": PROFILES.get(version, "chat"),
-        "python": "/usr/bin/python3",
-        "python_build": "CPython 3.11.7",
-        "gil": "on",
-        "label": label or name,
-        "command": ["python3", "server.py"],
-    }
+@pytest.fixture(scope="module")
+def full() -> dict:
+    return made_up_results.make_result()
 
 
-def trials(experiment: str, point: dict, name: str, status: str = "ok", **metrics) -> list[dict]:
-    return [
-        {
-            "experiment": experiment,
-            "point": point,
-            "server": name,
-            "trial": index,
-            "status": status,
-            "reason": None if status == "ok" else f"a made-up reason to be {status}",
-            "started": "2025-01-31T12:00:00Z",
-            "metrics": {metric: value * factor for metric, value in metrics.items()},
-        }
-        for index, factor in enumerate(SPREAD)
-    ]
+@pytest.fixture
+def view(full) -> View:
+    return View(full)
 
 
-def ping_open(rate: int) -> dict:
-    return {"mode": "open", "clients": 50, "rate": rate}
+@pytest.fixture
+def small() -> dict:
+    """A result of the smoke size: quick to draw, and to be changed."""
+    return made_up_results.make_result("smoke")
 
 
-def made_up_result() -> dict:
-    """A small result in which select's line rises, asyncio needs more CPU, and one trial failed."""
-    rows = []
-    for number, name in enumerate(VERSIONS):
-        by_select = name in ("v2_select", "v3_broadcast")
-        shares = {"server_cpu_share": 0.9, "client_cpu_share": 0.5}
-        for clients in (1, 100):
-            point = {"mode": "closed", "clients": clients}
-            us = 10.0 + number
-            rows += trials("ping", point, name, server_cpu_us=us, replies_per_s=1e6 / us, **shares)
-        for rate in (5000, 20_000):
-            status = "client-limited" if rate == 20_000 and by_select else "ok"
-            p99 = (0.3 + number) * (1 if rate == 5000 or number == 0 else 100)
-            latency = {"p50_ms": 0.1, "p90_ms": 0.2, "p99_ms": p99, "max_ms": 2 * p99}
-            rows += trials("ping", ping_open(rate), name, status, **latency, **shares)
-        for idle in (0, 100, 900, *(() if by_select else (3000,))):
-            us = 10.0 + (0.03 * idle if by_select else 0.0)
-            memory = {"rss_kib": 20.0 if number == 0 else 1.0 + number} if idle else {}
-            if idle:
-                memory["kernel_stack_kib"] = 16.0 if number == 0 else 0.0
-            point = {"idle": idle, "active": 10}
-            rows += trials("idle", point, name, server_cpu_us=us, **memory, **shares)
-        rows += trials("churn", {"concurrent": 10}, name, server_cpu_ms=0.2, sessions_per_s=4000.0)
-        stalled = trials(
-            "stall", {"others": 10, "rate": 2000}, name, worst_delay_ms=3.0 if number < 2 else 999.0
-        )
-        for trial in stalled:
-            trial["metrics"]["rss_growth_mib"] = 0.5
-            trial["series"] = {
-                "t_s": [-0.1, 0.0, 0.1],
-                "deliveries_per_s": [20_000, 0, 20_000],
-                "worst_delay_ms": [1.0, None, trial["metrics"]["worst_delay_ms"]],
-                "rss_mib": [12.0, 12.0, 12.5],
-            }
-        rows += stalled
-        for burn in (0, 50):
-            slow = 60.0 if burn and by_select else 1.0
-            latency = {"p50_ms": slow, "p90_ms": slow, "p99_ms": slow, "max_ms": 2 * slow}
-            point = {"work_ms": burn, "others": 10, "rate": 400}
-            rows += trials("work", point, name, **latency)
-        if PROFILES[name] == "chat":
-            for mode, count in (("flood", "readers"), ("talk", "clients")):
-                for size in (10, 100):
-                    point = {"mode": mode, count: size}
-                    rate = {"deliveries_per_s": 300_000.0, "server_cpu_us": 3.0}
-                    rows += trials("fanout", point, name, **rate)
-    (lossy,) = (
-        row
-        for row in rows
-        if row["server"] == "v4_asyncio" and row["point"] == {"mode": "talk", "clients": 100}
-        if row["trial"] == 1
+def save(result: dict, folder: Path, name: str = "result.json") -> Path:
+    write_result(result, folder / name)
+    return folder / name
+
+
+def line(lines: list[Line], name: str) -> Line:
+    return next(line for line in lines if line.server_id == name)
+
+
+def everything_in(view: View) -> list[Picture]:
+    return [made for name in view.experiments() for made in pictures.pictures_of(view, name)]
+
+
+def cost_by_rate(view: View) -> list[Line]:
+    return pictures.lines_by(view, "ping", "rate", "server_cpu_us", mode="paced", clients=50)
+
+
+def pivot_of(view: View, points: list[dict] | None = None) -> Table:
+    points = points or view.points("ping", mode="paced", clients=50)
+    return tables.pivot(
+        view, "ping", "server_cpu_us", points, "rate", lambda point: f"{point['rate']}"
     )
-    lossy |= {"status": "failed", "reason": "3 deliveries were lost", "metrics": {}}
-    full = {"experiment": "idle", "point": {"idle": 3000, "active": 10}, "held": 1000}
-    return {
-        "schema": summary.SCHEMA,
-        "started": "2025-01-31T12:00:00Z",
-        "finished": "2025-01-31T12:20:00Z",
-        "command": ["python3", "-m", "benchmarks"],
-        "commit": "0123abc",
-        "dirty": False,
-        "kind": "run",
-        "size": "full",
-        "quick": False,
-        "interrupted": False,
-        "machine": {
-            "system": "Linux",
-            "kernel": "6.1",
-            "cpu": "Made-up CPU",
-            "cores": 2,
-            "load_before": [0.1, 0.1, 0.1],
-            "load_after": [1.0, 0.5, 0.2],
-        },
-        "parameters": {
-            "trials": len(SPREAD),
-            "experiments": {
-                name: summary.module(name).SIZES["full"] for name in summary.EXPERIMENTS
-            },
-        },
-        "noise_floor": {
-            "server": "v4_asyncio",
-            "started": "2025-01-31T11:00:00Z",
-            "quick": False,
-            "trials": 5,
-            "floors": [
-                {
-                    "experiment": "ping",
-                    "point": {"mode": "closed", "clients": 1},
-                    "metric": "server_cpu_us",
-                    "floor": 0.05,
-                }
-            ],
-        },
-        "servers": [server(name, name) for name in VERSIONS],
-        "conformance": [{"server": name, "passed": True, "reason": None} for name in VERSIONS],
-        "trials": rows,
-        "refusals": [
-            full | {"server": name, "reason": "the server said `! server full` to client 1001"}
-            for name in ("v2_select", "v3_broadcast")
-        ],
-    }
 
 
-@pytest.fixture
-def result() -> dict:
-    return made_up_result()
-
-
-def save(result: dict, path: Path) -> Path:
-    path.write_text(json.dumps(result), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def result_path(result, tmp_path) -> Path:
-    return save(result, tmp_path / "result.json")
-
-
-def picture(result: dict, name: str) -> drawing.Picture:
-    return next(picture for picture in pictures.pictures_of(result) if picture.name == name)
-
-
-def line(panel: drawing.Panel, name: str) -> drawing.Line:
-    return next(line for line in panel.lines if line.server == name)
+def cell(table: Table, row: str, column: str) -> str:
+    return next(r for r in table.rows if r[0] == row)[table.headers.index(column)]
 
 
 class Page(html.parser.HTMLParser):
@@ -224,8 +114,8 @@ class Page(html.parser.HTMLParser):
 
 def assert_self_contained(text: str) -> Page:
     """The page is well-formed, names nothing outside itself, and its ids are unique."""
-    page = Page(text)
-    for tag, attributes in page.elements:
+    read = Page(text)
+    for tag, attributes in read.elements:
         assert tag not in ("script", "link", "img", "iframe", "object"), tag
         for name in ("src", "srcset", "data", "href", "action"):
             assert attributes.get(name, "#").startswith("#"), (tag, name, attributes[name])
@@ -233,317 +123,531 @@ def assert_self_contained(text: str) -> Page:
     assert "@import" not in text
     assert "xlink" not in text
     assert {"default-src 'none'; style-src 'unsafe-inline'"} == {
-        meta["content"] for meta in page.all("meta") if "http-equiv" in meta
+        meta["content"] for meta in read.all("meta") if "http-equiv" in meta
     }
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
-    ids = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
+    ids = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
-    known = set(ids)
-    links = [attributes["href"] for _, attributes in page.elements if "href" in attributes]
+    links = [attributes["href"] for _, attributes in read.elements if "href" in attributes]
     links += re.findall(r"url\((#[^)]*)\)", text)
-    assert {link[1:] for link in links} <= known, "each inner link leads somewhere"
-    return page
+    assert {link[1:] for link in links} <= set(ids), "each inner link leads somewhere"
+    return read
 
 
-# The page
+# Tables
 
 
-def test_page_without_matplotlib_says_so_and_has_everything_else(
-    result_path, tmp_path, monkeypatch
-):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what a missing package looks like
-    out = tmp_path / "new" / "folder"
-    assert report.write_report(result_path, out) == [out / "report.html"]
-    page = assert_self_contained((out / "report.html").read_text(encoding="utf-8"))
-    problem = pictures.pictures_available()
-    assert problem is not None
-    assert "\n" not in problem
-    assert "matplotlib" in problem
-    assert problem in page.text
-    assert page.all("svg") == []
-    for name in summary.EXPERIMENTS:
-        assert summary.title(name) in page.text
-    assert "Made-up CPU" in page.text
-    assert "0123abc" in page.text
-    assert "lost or wrong" in page.text, "the method says what failed means"
+def test_a_pivot_marks_the_best_and_says_how_many_times_it_the_others_are(view):
+    table = pivot_of(view)
+    assert table.headers == ["rate", *VERSIONS, "C threads", "C select", "C epoll", "tutorial"]
+    row = next(index for index, row in enumerate(table.rows) if row[0] == "5000")
+    assert [column for at, column in table.marks if at == row] == [1], "the floors do not compete"
+    assert "\n" not in cell(table, "5000", "v1_threads")
+    assert re.fullmatch(r"35\.\d\n1\.\d × \(1\.\d to 1\.\d\)", cell(table, "5000", "v2_select"))
+    assert "\n" not in cell(table, "5000", "C epoll")
 
 
-def test_tables_have_captions_and_header_cells(result):
-    page = assert_self_contained(report.page_of(result, "result.json", {}))
-    assert page.all("html") == [{"lang": "en"}]
-    assert len(page.all("table")) == len(page.all("caption")) > 10
-    scopes = [cell.get("scope") for cell in page.all("th")]
-    assert set(scopes) == {"col", "row"}
-    assert len(page.all("h1")) == 1
+@pytest.mark.parametrize(
+    ("server", "rate", "shown", "mark"),
+    [
+        ("v3_broadcast", "40000", "server-limited", "‡"),
+        ("v4_asyncio", "40000", "client-limited", "†"),
+        ("C threads", "10000", "disturbed", "~"),
+    ],
+)
+def test_what_does_not_rank_is_shown_with_a_mark_and_a_note(view, server, rate, shown, mark):
+    table = pivot_of(view)
+    assert cell(table, rate, server).endswith(f" {mark}")
+    column = table.headers.index(server)
+    assert not any(table.rows[row][0] == rate and at == column for row, at in table.marks), (
+        f"{shown} is never best"
+    )
+    assert [note for note in table.notes if note.startswith(mark)]
 
 
-def test_page_escapes_the_names_of_others_servers(result):
-    nasty = "<script>alert(1)</script> & `co`"
-    result["servers"].append(server("mine", None, nasty))
-    result["trials"] += trials("churn", {"concurrent": 10}, "mine", server_cpu_ms=0.3)
-    page = assert_self_contained(report.page_of(result, "<result>.json", {}))
-    assert "<script>alert(1)</script> &" in page.text
-    assert "<result>.json" in page.text
+def test_one_disturbed_trial_leaves_the_others_to_be_ranked(view):
+    assert "~" not in cell(pivot_of(view), "2000", "C select")
+    drawn = line(cost_by_rate(view), "c_select")
+    assert len([x for x, _ in drawn.dots if x == 2000]) == made_up_results.ROUNDS - 1
+    assert 2000 not in drawn.hollow
 
 
-def test_interrupted_quick_and_empty_runs_say_so(result):
-    result |= {
-        "interrupted": True,
-        "size": "quick",
-        "quick": True,
-        "finished": None,
-        "commit": None,
+def test_failed_refused_and_missing_cells_are_words(full):
+    view = View(full)
+    table = tables.pivot(view, "fanout", "server_cpu_us", view.points("fanout"), "", key)
+    (talk,) = (row for row in table.rows if "talk" in row[0])
+    assert talk[table.headers.index("v4_asyncio")] == "failed ✗"
+    idle = tables.pivot(view, "idle", "server_cpu_us", view.points("idle"), "", key)
+    assert "server full" in {row[idle.headers.index("v2_select")] for row in idle.rows}
+    nothing = tables.pivot(view, "ping", "dropped_after_s", view.points("ping"), "", key)
+    assert all(text in ("", "-") for row in nothing.rows for text in row[1:])
+
+
+def all_tables(view: View) -> list[Table]:
+    made = [answer.answer(view)]
+    for name in view.experiments():
+        made += tables.tables_of(view, name)
+    return made
+
+
+def test_tables_at_a_terminal_fit_in_100_columns_and_lose_nothing(full):
+    renamed = full | {
+        "servers": [entry | {"label": f"{entry['label']}@3.13.0t"} for entry in full["servers"]]
     }
-    result |= {"trials": [], "refusals": [], "noise_floor": None}
-    page = assert_self_contained(report.page_of(result, "result.json", {}))
-    assert "interrupted" in page.text
-    assert "quick size" in page.text
-    assert pictures.pictures_of(result) == []
+    for table in itertools.chain(all_tables(View(full)), all_tables(View(renamed))):
+        text = tables.terminal(table)
+        assert max(map(len, text.splitlines())) <= 100, text
+        shown = text.split()
+        for word in {word for row in table.rows for text in row for word in text.split()}:
+            assert word in shown, (table.title, word)
 
 
-def test_a_disturbed_run_says_so_everywhere(result):
-    result["trials"][0]["metrics"]["client_wait_share"] = 0.5
-    assert "Busy machine" in report.page_of(result, "result.json", {})
-    assert "Busy machine" in report.readme_section(result)
-    assert all("disturbed" in made.notes[-1] for made in pictures.pictures_of(result))
+def test_a_terminal_breaks_what_no_column_can_hold():
+    table = Table(
+        "t" * 130, ["a", "b" * 90, "c" * 90], [["x" * 150, "1", "2"]], ["n" * 120], {(0, 1)}
+    )
+    text = tables.terminal(table)
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("x") == 150
+    assert "1 *" in text
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(result_path):
-    with pytest.raises(report.ReportError) as error:
-        report.write_report(result_path, result_path / "below-a-file")
-    assert "\n" not in str(error.value)
-    assert str(result_path) in str(error.value)
+def test_markdown_and_html_tables_hold_whatever_text_there_is():
+    table = Table(NASTY, ["", NASTY], [[NASTY, f"1.5\n{NASTY}"]], [NASTY], {(0, 1)})
+    text = tables.markdown(table)
+    (row,) = (row for row in text.splitlines() if "1.5" in row)
+    assert len(re.findall(r"(?<!\\)\|", row)) == 3, "two cells"
+    assert "**1.5**<br><sub>" in row
+    assert not re.search(r"(?<!\\)<script", text)
+    read = Page(f"<div>{tables.in_html(table)}</div>")
+    assert read.all("script") == []
+    assert read.text.count(NASTY) == 5
+    (strong,) = re.findall(r"<strong>(.*?)</strong>", tables.in_html(table))
+    assert strong == "1.5"
 
 
-@needs_matplotlib
-def test_page_holds_all_six_pictures_inline_and_they_are_files_too(result_path, tmp_path):
-    written = report.write_report(result_path, tmp_path / "out")
-    names = {"rate-latency", "fan-out", "idle-cost", "memory", "stall", "work"}
-    files = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
-    assert {path.name for path in written} == files | {"report.html"}
-    assert all(path.stat().st_size > 1000 for path in written)
-    page = assert_self_contained(written[0].read_text(encoding="utf-8"))
-    drawn = page.all("svg")
-    assert len(drawn) == len(names)
-    assert all(svg["role"] == "img" and len(svg["aria-label"]) > 50 for svg in drawn)
-    assert "server full" in page.text
+def test_what_several_tables_note_is_said_once(view):
+    made = tables.tables_of(view, "ping")
+    notes = [note for table in made for note in table.notes]
+    assert any(note.startswith("Marked") for note in notes)
+    assert len(notes) == len(set(notes))
 
 
-@needs_matplotlib
-def test_the_same_result_gives_the_same_bytes(result, tmp_path):
-    first, again = tmp_path / "first", tmp_path / "again"
-    for name in ("idle-cost", "memory"):
-        for folder in (first, again):
-            folder.mkdir(exist_ok=True)
-            drawing.draw(picture(result, name), folder)
-    for path in first.iterdir():
-        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+def test_troubles_are_a_line_each(view):
+    lines = tables.format_troubles(view)
+    assert any(text.startswith("failed: v4_asyncio, fanout (") for text in lines)
+    assert any("refused: idle" in text and "server full" in text for text in lines)
+    assert all("\n" not in text for text in lines)
+    assert len(lines) == len(set(lines))
 
 
-@needs_matplotlib
-def test_a_svg_file_is_well_formed_whatever_a_server_is_called(result, tmp_path):
-    from xml.etree import ElementTree
-
-    for entry in result["servers"]:
-        entry["label"] = f'{entry["label"]} $x$ <&"> \x07 and a much longer name than fits'
-    for made in pictures.pictures_of(result)[2:4]:
-        svg, _ = drawing.draw(made, tmp_path)
-        root = ElementTree.parse(svg).getroot()
-        assert root.get("aria-label") == made.alt
-        assert "$x$" in svg.read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_at_the_terminal_has_its_tables_and_its_sentence(view, name):
+    text = tables.format_experiment(view, name)
+    assert module(name).TITLE in text
+    assert "-> " in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 # What the pictures hold
 
 
-def test_every_trial_is_a_dot_and_the_median_a_line(result):
-    (panel,) = picture(result, "idle-cost").panels
-    drawn = line(panel, "v2_select")
-    assert len(drawn.dots) == 3 * len(SPREAD)
-    assert [(x, round(y, 3)) for x, y, _ in drawn.medians] == [(0, 10.0), (100, 13.0), (900, 37.0)]
-    assert panel.y_label.endswith("µs")
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_each_picture_has_lines_or_bars_units_and_a_text(view, name):
+    for made in pictures.pictures_of(view, name):
+        assert re.fullmatch(r"[a-z-]+", made.name)
+        assert len(pictures.text_of(made)) > 50
+        assert "\n" not in pictures.text_of(made)
+        for panel in made.panels:
+            assert panel.x_label
+            assert panel.y_label or panel.bars
+            assert all(line.points for line in panel.lines)
 
 
-def test_client_limited_trials_are_hollow_and_explained(result):
-    made = picture(result, "rate-latency")
-    drawn = line(made.panels[0], "v2_select")
-    assert {(dot.x, dot.limited) for dot in drawn.dots} == {(5000, False), (20_000, True)}
-    assert [trusted for _, _, trusted in drawn.medians] == [True, False]
-    assert any("client-limited" in note for note in made.notes)
-    unaffected = line(made.panels[0], "v4_asyncio")
-    assert not any(dot.limited for dot in unaffected.dots)
+def test_names_of_pictures_are_unique_and_most_experiments_have_one(view):
+    names = [made.name for made in everything_in(view)]
+    assert len(names) == len(set(names))
+    assert sum(bool(pictures.pictures_of(view, name)) for name in EXPERIMENTS) >= 8
 
 
-def test_cpu_time_per_message_still_counts_where_the_client_was_limited(result):
-    for trial in result["trials"]:
-        if trial["experiment"] == "idle":
-            trial["status"] = "client-limited"
-    made = picture(result, "idle-cost")
-    for drawn in made.panels[0].lines:
-        assert all(dot.limited for dot in drawn.dots)
-        assert all(trusted for _, _, trusted in drawn.medians)
-    assert any("still compares" in note for note in made.notes)
+def test_every_trial_is_a_dot_and_the_median_a_line(view):
+    drawn = line(cost_by_rate(view), "v2_select")
+    rates = module("ping").SIZES["full"]["rates"]
+    assert [x for x, *_ in drawn.points] == sorted(rates)
+    assert len(drawn.dots) == len(rates) * made_up_results.ROUNDS
+    for x, middle, low, high in drawn.points:
+        values = sorted(y for at, y in drawn.dots if at == x)
+        assert (low, middle, high) == (values[0], values[len(values) // 2], values[-1])
 
 
-def test_failed_points_are_not_drawn_but_named(result):
-    made = picture(result, "fan-out")
-    _, talk = made.panels
-    assert {dot.x for dot in line(talk, "v3_broadcast").dots} == {10, 100}
-    assert {dot.x for dot in line(talk, "v4_asyncio").dots} == {10}
-    (note,) = (note for note in made.notes if note.startswith("Not drawn"))
-    assert "v4_asyncio" in note
-    assert "3 deliveries were lost" in note
+def test_what_does_not_rank_is_hollow(view):
+    lines = cost_by_rate(view)
+    assert line(lines, "v4_asyncio").hollow == {40_000}
+    assert line(lines, "v3_broadcast").hollow == {40_000}, "CPU time at a rate that was not kept"
+    assert line(lines, "v1_threads").hollow == set()
+    latency = pictures.lines_by(view, "ping", "rate", "p99_ms", mode="paced", clients=50)
+    assert line(latency, "v3_broadcast").hollow == set(), "its latency is what it is"
 
 
-def test_a_server_that_failed_the_conformance_check_is_named(result):
-    name = "v4_asyncio"
-    result["trials"] = [trial for trial in result["trials"] if trial["server"] != name]
-    result["conformance"][-1] |= {"passed": False, "reason": "it lost a line"}
-    result["size"] = "quick"
-    made = picture(result, "idle-cost")
-    assert any(note.startswith("Not drawn: v4_asyncio (failed") for note in made.notes)
-    assert name not in [newer for _, newer, _ in report.newer_loses(result)], "no claim either way"
-    assert "quick size" in made.notes[-1]
-    page = assert_self_contained(report.page_of(result, "result.json", {}))
-    assert "v4_asyncio failed the conformance check and was not measured: it lost" in page.text
+def test_failed_cells_are_not_drawn(view):
+    talk = next(p for p in view.points("fanout") if p["mode"] == "talk")
+    ids = {line.server_id for line in pictures.percentile_lines(view, "fanout", talk)}
+    assert "v4_asyncio" not in ids
+    assert "v3_broadcast" in ids
 
 
-def test_fd_setsize_is_where_the_select_servers_said_they_were_full(result):
-    made = picture(result, "idle-cost")
-    (panel,) = made.panels
-    assert panel.wall == 990, "1000 clients, 10 of which are not idle"
-    for word in ("FD_SETSIZE", "v2_select", "v3_broadcast", "server full", "1,001"):
-        assert word in panel.wall_text
-        assert word in made.alt
-    assert panel.bends
-    result["refusals"] = [
-        refusal | {"server": "v1_threads", "held": 8000} for refusal in result["refusals"][:1]
-    ]
-    (panel,) = picture(result, "idle-cost").panels
-    assert "not tried in this run" in panel.wall_text, "nothing is claimed that was not seen"
-    assert any("8,000" in note for note in picture(result, "idle-cost").notes)
+def test_bars_have_their_parts_and_each_trials_sum(view):
+    point = next(p for p in view.points("idle") if p["idle"] >= 300)
+    parts = {"rss_kib": "own", "stack_kib": "stacks", "nothing_such": "?"}
+    bars = pictures.bars_of(view, "idle", point, parts)
+    bar = next(bar for bar in bars if bar.server_id == "v1_threads")
+    assert [name for name, _ in bar.parts] == ["own", "stacks"]
+    assert len(bar.dots) == made_up_results.ROUNDS
+    assert all(30 < value < 42 for value in bar.dots)
 
 
-def test_a_version_looks_the_same_everywhere_and_no_two_servers_alike(result):
-    alone = pictures.looks([server("v4_asyncio", "v4_asyncio")])
-    everybody = result["servers"] + [
-        *(server(f"{name}@3.13.0t", name) for name in VERSIONS),
-        *(server(f"student {number}") for number in range(8)),
+def test_growth_starts_at_nothing(view):
+    (point,) = view.points("stall")
+    for drawn in pictures.series_lines(view, "stall", point, "rss_mib", growth=True):
+        assert drawn.points[0][1] == 0
+    memory = pictures.series_lines(view, "stall", point, "rss_mib")
+    assert min(drawn.points[0][1] for drawn in memory) > 1
+    delays = pictures.series_lines(view, "stall", point, "worst_delay_ms")
+    assert all(y is not None for drawn in delays for _, y in drawn.dots)
+
+
+def test_a_version_looks_the_same_everywhere_and_no_two_servers_alike(full):
+    alone = pictures.looks([entry for entry in full["servers"] if entry["id"] == "v4_asyncio"])
+    everybody = [
+        *full["servers"],
+        *(made_up_results.server(f"{name}@3.13.0t", "ours", version=name) for name in VERSIONS),
+        *(made_up_results.server(f"student {number}") for number in range(8)),
+        made_up_results.server("c_epoll of somebody"),
     ]
     looks = pictures.looks(everybody)
     assert looks["v4_asyncio"] == alone["v4_asyncio"]
-    assert len({(look.colour, look.marker) for look in looks.values()}) == len(everybody)
-    four = [looks[name] for name in VERSIONS]
-    for trait in ("colour", "marker", "dash"):
-        assert len({getattr(look, trait) for look in four}) == len(four), trait
+    assert len(set(looks.values())) == len(everybody)
+    floors = [looks[f"c_{model}"][0] for model in ("threads", "select", "epoll")]
+    for colour in floors:
+        parts = [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+        assert max(parts) - min(parts) < 25, "floors are grey"
 
 
-def test_memory_is_stacked_at_the_most_connections_that_all_have_held(result):
-    made = picture(result, "memory")
-    (panel,) = made.panels
-    assert "900" in made.title
-    assert [drawn.server for drawn in panel.lines] == list(VERSIONS)
-    assert [round(value, 1) for _, value in panel.parts[0]] == [20.0, 16.0]
-    assert [round(dot.x, 2) for dot in panel.lines[0].dots] == [35.64, 36.0, 36.36]
-    assert "KiB" in panel.x_label
+# Drawing
 
 
-def test_stall_leaves_out_what_has_no_value(result):
-    made = picture(result, "stall")
-    delays, memory = made.panels[:4], made.panels[4:]
-    assert [panel.lines[0].server for panel in delays] == list(VERSIONS)
-    assert {dot.x for dot in delays[2].lines[0].dots} == {-0.1, 0.1}
-    assert {dot.x for dot in memory[2].lines[0].dots} == {-0.1, 0.0, 0.1}
-    assert "999" in made.alt
+@pytest.fixture(scope="module")
+def drawn(full, tmp_path_factory) -> dict[str, Path]:
+    """All pictures of the full result, by file name."""
+    view = View(full)
+    folder = tmp_path_factory.mktemp("pictures")
+    return {path.name: path for path in pictures.draw_pictures(view, everything_in(view), folder)}
 
 
-def test_work_shows_all_percentiles_with_and_without_work(result):
-    without, beside = picture(result, "work").panels
-    assert without.x_names == beside.x_names == ("p50", "p90", "p99", "max")
-    assert (without.level, beside.level) == (None, 50)
-    assert line(beside, "v2_select").medians[-1][1] == pytest.approx(120)
+@needs_matplotlib
+def test_each_picture_is_drawn_wide_and_for_phones(view, drawn):
+    for made in everything_in(view):
+        for name in (f"{made.name}.svg", f"{made.name}-narrow.svg", f"{made.name}.png"):
+            assert drawn.pop(name).stat().st_size > 1000
+    assert drawn == {}
 
 
-def test_each_picture_names_its_machine_and_has_a_text(result):
-    drawn = pictures.pictures_of(result)
-    assert len(drawn) == 6
-    for made in drawn:
-        assert "Made-up CPU" in made.notes[-1]
-        assert made.alt.startswith(made.title)
-        assert "v1_threads" in made.alt or made.name == "fan-out"
+@needs_matplotlib
+def test_a_svg_file_is_text_with_a_role_and_a_label(view, full, tmp_path):
+    from xml.etree import ElementTree
+
+    labels = [entry["label"] for entry in view.servers("churn")]
+    (made, *_) = [p for p in everything_in(view) if p.panels[0].lines]
+    svg, *_ = pictures.draw_pictures(view, [made], tmp_path)
+    root = ElementTree.parse(svg).getroot()
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == pictures.text_of(made)
+    words = {element.text for element in root.iter() if element.tag.endswith("}text")}
+    assert {*labels} - {"tutorial"} <= words
+    assert any("Made-up CPU" in word for word in words if word)
+    assert not re.search(r'href="(?!#)', svg.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    "wanted", [[10.0, 10.0, 10.0, 10.0], [0.0, 1.0, 99.0, 100.0], [40.0, 45.0, 50.0, 90.0]]
-)
-def test_labels_keep_their_order_and_their_room(wanted):
-    placed = drawing.spread(wanted, [10.0] * 4, 0.0, 100.0)
-    gaps = [upper - lower for lower, upper in itertools.pairwise(placed)]
-    assert all(gap >= 10 - 1e-9 for gap in gaps)
-    assert min(placed) >= 5
-    assert max(placed) <= 95
+@needs_matplotlib
+def test_a_server_may_be_called_anything(small, tmp_path):
+    from xml.etree import ElementTree
+
+    for entry in small["servers"]:
+        entry["label"] = f'{entry["label"]} $x$ <&"> \x07 \u4e2d and a much longer name than fits'
+    view = View(small)
+    wanted = [everything_in(view)[0], *pictures.pictures_of(view, "rush")]
+    for path in pictures.draw_pictures(view, wanted, tmp_path):
+        if path.suffix == ".svg":
+            words = [element.text or "" for element in ElementTree.parse(path).iter()]
+            assert any("v1_threads $x$" in text for text in words), path.name
+
+
+@needs_matplotlib
+def test_where_ticks_are_close_some_have_no_label_but_the_first_and_the_last_do(view):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    xs = [0, 100, 300, 900, 5000, 10_000]
+    crowded = Line("v1_threads", "v1", [(x, 1.0, 1.0, 1.0) for x in xs], [(x, 1.0) for x in xs])
+    panel = Panel("x", "y", lines=[crowded])
+    styles = pictures.looks(view.result["servers"])
+    made = Picture("crowded", "Crowded", [panel])
+    figure = pictures._figure(made, [panel], 1, pictures.NARROW, styles, "A machine")
+    FigureCanvasAgg(figure)
+    pictures._thin_out_ticks(figure)
+    (axes,) = figure.axes
+    assert_ticks(axes, panel, "crowded")
+    shown = [label.get_text() for label in axes.get_xticklabels() if label.get_visible()]
+    assert {"0", "10k"} <= set(shown) < {"0", "100", "300", "900", "5k", "10k"}
+
+
+@needs_matplotlib
+def test_the_same_result_gives_the_same_bytes(small, tmp_path):
+    wanted = everything_in(View(small))[:1]
+    for folder in (tmp_path / "first", tmp_path / "again"):
+        folder.mkdir()
+        pictures.draw_pictures(View(small), wanted, folder)
+    for path in (tmp_path / "first").iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes(), path.name
+
+
+@needs_matplotlib
+@pytest.mark.parametrize("width", [pictures.WIDE, pictures.NARROW])
+def test_every_x_has_its_tick_and_nothing_overlaps(view, width):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    styles = pictures.looks(view.result["servers"])
+    for made in everything_in(view):
+        columns = made.columns if width == pictures.WIDE else 1
+        figure = pictures._figure(made, made.panels, columns, width, styles, "A machine")
+        FigureCanvasAgg(figure)
+        pictures._thin_out_ticks(figure)
+        renderer = figure.canvas.get_renderer()
+        boxes = [figure.legends[0].get_window_extent(renderer)]
+        boxes += [axes.get_tightbbox(renderer) for axes in figure.axes if axes.axison]
+        for one, other in itertools.combinations([box.padded(-1) for box in boxes], 2):
+            assert not one.overlaps(other), f"{made.name}: two things at one place"
+        for box in boxes:
+            assert box.x0 > -1 and box.x1 < figure.bbox.x1 + 1, f"{made.name}: cut off"
+            assert box.y0 > -1 and box.y1 < figure.bbox.y1 + 1, f"{made.name}: cut off"
+        for axes, panel in zip(figure.axes, made.panels, strict=False):
+            assert_ticks(axes, panel, made.name)
+
+
+def assert_ticks(axes, panel: Panel, name: str) -> None:
+    xs = {x for line in panel.lines for x, *_ in line.points}
+    at = axes.get_xticks()
+    if panel.x_ticks is None and len(xs) <= pictures.DENSE:
+        for x in xs:
+            place = pytest.approx(pictures._place(panel, x))
+            assert any(tick == place for tick in at), f"{name}: no tick at {x}"
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        shown = [label for label in labels if label.get_visible() and label.get_text()]
+        boxes = [label.get_window_extent() for label in shown]
+        for one, other in itertools.combinations(boxes, 2):
+            assert not one.overlaps(other), f"{name}: two labels of an axis overlap"
+        assert len(shown) >= 2, f"{name}: an axis without numbers"
+
+
+@needs_matplotlib
+def test_a_picture_with_next_to_nothing_in_it_is_drawn(view, tmp_path):
+    one = Line("v1_threads", "v1", [(0, 0.0, 0.0, 0.0)], [(0, 0.0)])
+    bar = pictures.Bar("v1_threads", "v1", [("", 0.0)], [0.0], hollow=True)
+    panels = [Panel("x", "y", lines=[one], x_scale="log", y_scale="log"), Panel("x", bars=[bar])]
+    made = Picture("odd", "Odd", [*panels, Panel("nothing", "at all")], columns=2)
+    assert len(pictures.draw_pictures(view, [made], tmp_path)) == 3
+
+
+# The page
+
+
+def test_page_without_matplotlib_says_so_and_has_everything_else(small, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # what a missing package looks like
+    out = tmp_path / "new" / "folder"
+    assert page.write_report(save(small, tmp_path), out) == [out / "report.html"]
+    read = assert_self_contained((out / "report.html").read_text(encoding="utf-8"))
+    problem = pictures.pictures_available()
+    assert problem is not None
+    assert "\n" not in problem
+    assert "matplotlib" in problem
+    assert problem in read.text
+    assert read.all("svg") == []
+    assert "Made-up CPU" in read.text
+    assert "0123abc" in read.text
+    assert "smoke size" in read.text
+
+
+def test_page_begins_with_the_answer_and_has_each_experiment_once(view):
+    text = page.page_of(view, "result.json", {})
+    read = assert_self_contained(text)
+    assert read.all("html") == [{"lang": "en"}]
+    assert len(read.all("h1")) == 1
+    sections = [attributes["id"] for attributes in read.all("section")]
+    assert sections == ["answer", *EXPERIMENTS, "losses", "method", "troubles", "machine"]
+    assert text.index("<table>") < text.index("<h2>"), "the answer comes first"
+    for sentence in answer.sentences(view):
+        assert sentence in read.text
+    for name in EXPERIMENTS:
+        assert module(name).TITLE in read.text
+        assert tables.sentence_of(view, name).replace("`", "") in read.text.replace("`", "")
+    assert {cell.get("scope") for cell in read.all("th")} == {"col", "row"}
+    assert "stayed disturbed" in read.text
+    for sign, meaning in tables.MARKS.values():
+        assert sign in read.text
+        assert meaning in read.text
+
+
+def test_tables_of_the_page_scroll_or_become_cards_and_those_of_experiments_are_folded(view):
+    text = page.page_of(view, "result.json", {})
+    read = Page(text)
+    boxes = [box.get("class") for box in read.all("div")]
+    assert boxes.count("cards") == 1, "the answer"
+    assert boxes.count("cards") + boxes.count("scroll") == len(read.all("table"))
+    assert all("data-label" in cell for cell in read.all("td"))
+    assert len(read.all("details")) == len(EXPERIMENTS) + 2
+    answered, rest = text.split('<section id="ping">')
+    assert answered.count("<details") == 0
+    assert rest.index("<details") < rest.index("<table")
+
+
+def test_page_escapes_whatever_a_result_may_hold(small):
+    small["servers"].append(made_up_results.server("mine") | {"label": NASTY})
+    point = small["trials"][0]["point"]
+    small["trials"] += [
+        trial | {"server": "mine", "status": "failed", "reason": NASTY, "metrics": {}}
+        for trial in made_up_results.cell_of(small, "ping", point, "v1_threads")
+    ]
+    small["missing"] = [NASTY]
+    small["machine"]["cpu"] = NASTY
+    read = assert_self_contained(page.page_of(View(small), "<result>.json", {}))
+    assert read.text.count(NASTY) >= 4
+    assert "<result>.json" in read.text
+    section = readme._results(View(small), Path("nowhere.json"))
+    assert not any(re.search(r"(?<!\\)<script", block) for block in section)
+
+
+@pytest.mark.parametrize("kind", ["run", "aa"])
+def test_interrupted_and_empty_runs_say_so(small, kind):
+    small |= {"interrupted": True, "finished": None, "commit": None, "trials": [], "refusals": []}
+    read = assert_self_contained(page.page_of(View(small | {"kind": kind}), "result.json", {}))
+    assert "did not end" in read.text
+    assert ("itself" in read.text) == (kind == "aa")
+
+
+def test_a_server_that_failed_the_conformance_check_is_named(small):
+    small["trials"] = [trial for trial in small["trials"] if trial["server"] != "v4_asyncio"]
+    check = next(c for c in small["conformance"] if c["server"] == "v4_asyncio")
+    check |= {"passed": False, "reason": "it lost a line"}
+    small["missing"] = ["no floors in C: cc cannot be run"]
+    read = assert_self_contained(page.page_of(View(small), "result.json", {}))
+    assert "v4_asyncio failed the conformance check and was not measured: it lost" in read.text
+    assert "no floors in C: cc cannot be run" in read.text
+
+
+def test_a_single_experiment_of_a_single_server_makes_a_page(small):
+    small["trials"] = (
+        made_up_results.cell_of(small, "churn", small["trials"][-1]["point"], "v1_threads")
+        or [trial for trial in small["trials"] if trial["experiment"] == "churn"][:1]
+    )
+    small["refusals"] = []
+    read = assert_self_contained(page.page_of(View(small), "result.json", {}))
+    assert module("churn").TITLE in read.text
+
+
+def test_the_method_is_checked_by_the_run_beside_the_result(small, tmp_path):
+    path = save(small, tmp_path)
+    assert page.against(path) is None
+    small["servers"] = small["servers"][:2]
+    ids = [entry["id"] for entry in small["servers"]]
+    for name in ("trials", "conformance", "refusals"):
+        small[name] = [row for row in small[name] if row["server"] in ids]
+    save(small | {"kind": "aa"}, tmp_path, "aa.json")
+    twins = page.against(path)
+    assert twins is not None
+    assert twins.title in page.page_of(View(small), "result.json", {}, twins=twins)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(small, tmp_path):
+    path = save(small, tmp_path)
+    with pytest.raises(page.ReportError) as error:
+        page.write_report(path, path / "below-a-file")
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+@needs_matplotlib
+def test_page_holds_its_pictures_twice_and_they_are_files_too(small, tmp_path):
+    for name in EXPERIMENTS[3:]:
+        small["trials"] = [trial for trial in small["trials"] if trial["experiment"] != name]
+    made = everything_in(View(small))
+    first, *files = page.write_report(save(small, tmp_path), tmp_path / "out")
+    text = first.read_text(encoding="utf-8")
+    read = assert_self_contained(text)
+    assert len(files) == 3 * len(made)
+    assert len(read.all("svg")) == 2 * len(made), "one for phones, one for others"
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in read.all("svg"))
+    for colour in page.PAGE_COLOURS:
+        assert f": {colour}" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
 
 
 # README
 
 
-def test_readme_section_has_machine_pictures_and_a_conclusion_for_each_experiment(result):
-    section = report.readme_section(result)
-    assert section.startswith(report.README_BEGIN)
-    assert section.endswith(report.README_END)
-    assert "Made-up CPU" in section
-    shown = re.findall(r"!\[(.+?)\]\((\S+?)\)", section)
-    assert 3 <= len(shown) <= 4
-    assert all(path.startswith("benchmarks/results/") for _, path in shown)
-    assert all(len(alt) > 50 for alt, _ in shown)
-    for name in summary.EXPERIMENTS:
-        assert f"### {summary.title(name)}" in section
-    assert "### Where the newer model loses" in section
-
-
-def test_losses_are_told_only_where_a_difference_is_shown(result):
-    losses = {newer: told for _, newer, told in report.newer_loses(result)}
-    assert any("37" in loss and "900 idle" in loss for loss in losses["v2_select"])
-    assert any("1,000 clients" in loss for loss in losses["v2_select"])
-    assert any("longest delay" in loss for loss in losses["v3_broadcast"])
-    assert not any("session" in loss for told in losses.values() for loss in told), "equal"
-    assert not any("20,000/s" in loss for loss in losses["v2_select"]), "client-limited"
-    result["noise_floor"]["floors"] = [
-        {"experiment": name, "point": {}, "metric": metric, "floor": 1e9}
-        for name, _, metric in report.STAKES
+def test_readme_has_the_answer_and_each_experiment_with_picture_and_sentence(full, tmp_path):
+    view = View(full)
+    parts = readme.generated(save(full, tmp_path))
+    assert parts["answer"].count("\n| ") > 8
+    for sentence in answer.sentences(view):
+        assert f"- {tables.markdown_text(sentence)}" in parts["answer"]
+    results = parts["results"]
+    assert "Made-up CPU" in results
+    for name in EXPERIMENTS:
+        assert f"### {module(name).TITLE}" in results
+        assert tables.markdown_text(tables.sentence_of(view, name)) in results
+    shown = re.findall(r'<img src="(\S+?)" alt="(.+?)">', results)
+    assert [path for path, _ in shown] == [
+        f"benchmarks/results/{made.name}.svg" for made in everything_in(view)
     ]
-    result["refusals"] = []
-    assert [told for _, _, told in report.newer_loses(result)] == [[], [], []]
+    assert all(len(alt) > 50 for _, alt in shown)
+    assert results.count("<details>") == results.count("</details>") == len(EXPERIMENTS)
+    assert "### Where the newer model loses" in results
+    for part, text in parts.items():
+        begin, end = readme.markers(part)
+        assert text.startswith(begin)
+        assert text.endswith(end)
 
 
-def test_rewriting_readme_touches_the_section_alone(result, result_path, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(
-        f"before\n\n{report.README_BEGIN}\nold\n{report.README_END}\n\nafter\n", encoding="utf-8"
-    )
-    assert report.rewrite_readme(readme, result_path) is True
-    text = readme.read_text(encoding="utf-8")
-    assert text == f"before\n\n{report.readme_section(result)}\n\nafter\n"
-    assert report.rewrite_readme(readme, result_path) is False
-    assert readme.read_text(encoding="utf-8") == text
+def a_readme(old: str = "old") -> str:
+    parts = [f"{begin}\n{old}\n{end}" for begin, end in map(readme.markers, readme.PARTS)]
+    return f"before\n\n{parts[0]}\n\nbetween\n\n{parts[1]}\n\nafter\n"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "no markers",
-        f"{report.README_BEGIN}\nno end",
-        f"{report.README_END}\n{report.README_BEGIN}",
-        f"{report.README_BEGIN}\n{report.README_BEGIN}\n{report.README_END}",
-    ],
-)
-def test_readme_without_its_two_markers_is_one_line_and_stays(text, result_path, tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(text, encoding="utf-8")
-    with pytest.raises(report.ReportError) as error:
-        report.rewrite_readme(readme, result_path)
+def test_rewriting_readme_touches_the_generated_parts_alone(small, tmp_path):
+    path, target = save(small, tmp_path), tmp_path / "README.md"
+    target.write_text(a_readme(), encoding="utf-8")
+    assert readme.rewrite_readme(target, path) is True
+    text = target.read_text(encoding="utf-8")
+    made = readme.generated(path)
+    assert text == f"before\n\n{made['answer']}\n\nbetween\n\n{made['results']}\n\nafter\n"
+    assert readme.rewrite_readme(target, path) is False
+    assert target.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.parametrize("part", readme.PARTS)
+@pytest.mark.parametrize("damage", ["none", "no end", "twice", "wrong order"])
+def test_readme_without_its_markers_is_one_line_and_stays(small, tmp_path, part, damage):
+    begin, end = readme.markers(part)
+    text = {
+        "none": a_readme().replace(begin, "").replace(end, ""),
+        "no end": a_readme().replace(end, ""),
+        "twice": f"{a_readme()}{begin}",
+        "wrong order": a_readme().replace(begin, "@").replace(end, begin).replace("@", end),
+    }[damage]
+    target = tmp_path / "README.md"
+    target.write_text(text, encoding="utf-8")
+    with pytest.raises(page.ReportError) as error:
+        readme.rewrite_readme(target, save(small, tmp_path))
     assert "\n" not in str(error.value)
-    assert readme.read_text(encoding="utf-8") == text
+    assert target.read_text(encoding="utf-8") == text
 
 
 def test_readme_is_what_the_reference_run_says():
@@ -552,82 +656,26 @@ def test_readme_is_what_the_reference_run_says():
         " --out benchmarks/results --readme README.md"
     )
     assert REFERENCE.is_file(), f"the reference run is missing: {REFERENCE}"
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    generated = report.readme_section(summary.load_result(REFERENCE))
-    assert report.section_in(readme) == generated, f"README's results are out of date; run: {how}"
-    for path in re.findall(r"\]\((benchmarks/\S+?)\)", generated):
-        assert (REPOSITORY / path).is_file(), f"README names {path}, which is missing; run: {how}"
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for part, made in readme.generated(REFERENCE).items():
+        now = readme.part_in(text, part)
+        assert now == made, f"README's {part} is out of date; run: {how}"
+        for path in re.findall(r'["(](benchmarks/\S+?)[")]', made):
+            assert (REPOSITORY / path).is_file(), f"README names {path}, which is missing: {how}"
 
 
-# Comparison
-
-
-def compared(before: dict, after: dict, tmp_path: Path) -> str:
-    return compare.compare_files(
-        save(before, tmp_path / "before.json"), save(after, tmp_path / "after.json")
-    )
-
-
-def row_of(text: str, *words: str) -> str:
-    (row,) = (row for row in text.splitlines() if all(word in row for word in words))
-    return row
-
-
-def test_a_file_compared_with_itself_shows_no_difference(result, tmp_path):
-    text = compared(result, result, tmp_path)
-    assert "no difference shown" in text
-    assert not re.search(r"Different|%$|times as much", text, re.MULTILINE)
-    assert "\n0 of " in text
-
-
-def test_a_change_is_shown_only_above_the_noise_floor(result, tmp_path):
-    after = copy.deepcopy(result)
-    for trial in after["trials"]:
-        if trial["point"] == {"mode": "closed", "clients": 1}:
-            grown = {"v1_threads": 1.5, "v2_select": 1.04}.get(trial["server"], 1.0)
-            trial["metrics"]["server_cpu_us"] *= grown
-    text = compared(result, after, tmp_path)
-    where = ("closed, 1 client ", "Server CPU")
-    assert row_of(text, "v1_threads", *where).endswith("+50%")
-    assert "5.0%" in row_of(text, "v1_threads", *where)
-    assert row_of(text, "v2_select", *where).endswith("no difference shown")
-    assert "\n1 of " in text
-
-
-def test_what_makes_two_files_unlike_is_said_in_one_line_each(result, tmp_path):
-    after = copy.deepcopy(result)
-    after["machine"] |= {"cpu": "Another CPU", "load_after": [9.0, 9.0, 9.0]}
-    after["parameters"]["experiments"]["ping"]["seconds"] = 77
-    for entry in after["servers"]:
-        entry["python_build"] = "CPython 3.13.0"
-    after["trials"] = [trial for trial in after["trials"] if trial["experiment"] != "work"]
-    text = compared(result, after, tmp_path)
-    assert "Another CPU" in row_of(text, "Different machines: ")
-    assert "load" not in row_of(text, "Different machines: ")
-    assert "ping seconds" in row_of(text, "Different parameters: ")
-    assert "3.13.0" in row_of(text, "Different interpreters: ")
-    assert "work of v1_threads (2)" in row_of(text, "only before")
-
-
-def test_points_without_a_result_are_not_compared(result, tmp_path):
-    text = compared(result, result, tmp_path)
-    limited = row_of(text, "20,000/s", "v2_select", "p99")
-    assert limited.endswith("client-limited: no result")
-    assert "failed before, failed after" in row_of(text, "talk, 100 clients", "v4_asyncio")
-
-
-@pytest.mark.parametrize(
-    "content", [None, "", "{", "[]", "{}", '{"schema": "concurrency-study-benchmark/99"}']
-)
-def test_a_file_that_is_no_result_is_one_line(content, result_path, tmp_path):
+@pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"schema": "something/99"}'])
+def test_a_file_that_is_no_result_is_one_line(content, tmp_path):
     foreign = tmp_path / "foreign.json"
     if content is not None:
         foreign.write_text(content, encoding="utf-8")
+    target = tmp_path / "README.md"
+    target.write_text(a_readme(), encoding="utf-8")
     for attempt in (
-        lambda: compare.compare_files(result_path, foreign),
-        lambda: report.write_report(foreign, tmp_path / "out"),
+        lambda: page.write_report(foreign, tmp_path / "out"),
+        lambda: readme.rewrite_readme(target, foreign),
     ):
-        with pytest.raises(summary.ResultError) as error:
+        with pytest.raises(ResultError) as error:
             attempt()
         assert "\n" not in str(error.value)
         assert str(foreign) in str(error.value)

@@ -7,7 +7,7 @@ import time
 import pytest
 from harness import PM_USAGE, WORK_USAGE, wait_until
 
-from benchmarks.launcher import VERSIONS
+from benchmarks.servers.launcher import VERSIONS
 
 # A processor that is busy with other things may take several times as long for a `/work 1000`.
 PATIENCE = 40.0

@@ -12,7 +12,7 @@ import pytest
 from processes import Marked
 
 from benchmarks import demo
-from benchmarks.launcher import REPOSITORY, VERSIONS
+from benchmarks.servers.launcher import REPOSITORY, VERSIONS
 
 COMMAND = [sys.executable, "-m", "benchmarks", "demo"]
 
@@ -95,7 +95,17 @@ def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT to a child")
-def test_ctrl_c_leaves_no_process_and_no_traceback(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "complaint"),
+    [
+        (signal.SIGINT, 130, "benchmarks: interrupted\n"),
+        (9, -9, ""),
+    ],
+    ids=["Ctrl-C", "kill -9"],
+)
+def test_ctrl_c_or_worse_leaves_no_process_and_no_traceback(
+    number: int, status: int, complaint: str, tmp_path: Path
+) -> None:
     marked = Marked()
     shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
     ready = tmp_path / "ready"
@@ -117,7 +127,10 @@ def test_ctrl_c_leaves_no_process_and_no_traceback(tmp_path: Path) -> None:
         while not ready.exists():  # then it is connected, and waits for the greeting
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
-        assert process.stderr.read() == "benchmarks: interrupted\n"
-    assert marked.left_behind() == []
+        process.send_signal(number)
+        assert process.wait(timeout=10) == status
+        assert process.stderr.read() == complaint
+    deadline = time.monotonic() + 10
+    while marked.left_behind():  # a killed one cannot wait for the end of its servers
+        assert time.monotonic() < deadline, marked.left_behind()
+        time.sleep(0.01)

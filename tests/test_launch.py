@@ -12,7 +12,7 @@ import threading
 import pytest
 from harness import LineClient, wait_until
 
-from benchmarks.launcher import VERSIONS, end_process, start_process
+from benchmarks.servers.launcher import VERSIONS, end_process, start_process
 
 # With this set, as it is in many a container, Python would flush for the server.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import launcher
-from benchmarks.launcher import LaunchError, launch
+from benchmarks.servers import launcher
+from benchmarks.servers.launcher import LaunchError, launch
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to obey or ignore")
 ANNOUNCING = """
@@ -21,8 +21,25 @@ print("thing listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
 """
 
 
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the parent-death signal")
+RUNNER = """
+import subprocess, sys, threading, time
+from benchmarks.servers import launcher
+launch = launcher.launch
+"""
+
+
 def python(code: str) -> list[str]:
     return [sys.executable, "-c", code]
+
+
+def run_to_the_end(code: str) -> str:
+    """Run a program that uses the launcher; what it and its children print until all have ended."""
+    command = python(RUNNER + code)
+    done = subprocess.run(
+        command, cwd=launcher.REPOSITORY, stdout=subprocess.PIPE, text=True, timeout=20
+    )
+    return done.stdout
 
 
 def accepts(address: tuple[str, int]) -> bool:
@@ -31,6 +48,14 @@ def accepts(address: tuple[str, int]) -> bool:
     except ConnectionError:  # refused, or reset by the end of the process
         return False
     return True
+
+
+def wait_until_gone(address: tuple[str, int]) -> None:
+    """For a server whose end is not ours to wait for, as it is not our child."""
+    deadline = time.monotonic() + 10
+    while accepts(address):
+        assert time.monotonic() < deadline, "the server is still there after 10 s"
+        time.sleep(0.02)  # it accepts nobody, and its queue is short
 
 
 @pytest.mark.parametrize("version", launcher.VERSIONS)
@@ -130,9 +155,7 @@ def test_what_a_wrapper_started_does_not_outlive_it(tmp_path: Path) -> None:
     shell = f'"{sys.executable}" {script} & wait'
     with launch("wrapped", ["/bin/sh", "-c", shell], profile="echo") as server:
         assert accepts(server.address)
-    deadline = time.monotonic() + 10
-    while accepts(server.address):  # its end is not ours to wait for: it is not our child
-        assert time.monotonic() < deadline
+    wait_until_gone(server.address)
 
 
 def test_a_server_that_runs_elsewhere_is_left_alone() -> None:
@@ -155,3 +178,92 @@ def test_ctrl_c_during_the_start_does_not_lose_the_process(monkeypatch: pytest.M
         launch("early", python(ANNOUNCING + "time.sleep(60)"), profile="echo")
     launcher._end_leftovers()  # what happens at exit
     assert started[0].poll() is not None
+
+
+# The runner is killed
+
+
+WITHOUT_THE_SIGNAL = "launcher._prctl = None\n"  # as on a system that is not Linux
+IN_A_THREAD = "thread = threading.Thread(target=start)\nthread.start()\nthread.join()\n"
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("before", "start", "command"),
+    [
+        pytest.param("", "start()\n", [sys.executable], marks=LINUX, id="by the kernel"),
+        pytest.param(WITHOUT_THE_SIGNAL, "start()\n", [sys.executable], id="by a shell"),
+        pytest.param("", IN_A_THREAD, [sys.executable], id="from a thread that ends"),
+        pytest.param(
+            WITHOUT_THE_SIGNAL,
+            "start()\n",
+            ["/bin/sh", "-c", '"$@" & wait', "wrapper", sys.executable],
+            id="wrapped, by a shell",
+        ),
+    ],
+)
+def test_no_server_outlives_a_runner_that_was_killed(
+    before: str, start: str, command: list[str]
+) -> None:
+    server = [*command, "-c", ANNOUNCING + "time.sleep(60)"]
+    code = f"""
+def start():
+    print(launch("orphan", {server!r}, profile="echo").port, flush=True)
+{before}{start}time.sleep(60)
+"""
+    with subprocess.Popen(
+        python(RUNNER + code), cwd=launcher.REPOSITORY, stdout=subprocess.PIPE, text=True
+    ) as runner:
+        try:
+            address = ("127.0.0.1", int(runner.stdout.readline()))
+            # It lives on for as long as its runner does.
+            with pytest.raises(subprocess.TimeoutExpired):
+                runner.wait(0.3)
+            assert accepts(address)
+        finally:
+            runner.kill()
+    wait_until_gone(address)
+
+
+@LINUX
+def test_a_runner_killed_during_a_start_leaves_nothing() -> None:
+    """Between fork() and the child's request there is no signal: it looks whether we live."""
+    code = """
+import os, signal
+def lose_the_runner():
+    runner = os.getppid()
+    os.kill(runner, signal.SIGKILL)
+    while os.getppid() == runner:
+        time.sleep(0.001)
+launcher.start_process([sys.executable, "-c", "print('alive')"], preexec_fn=lose_the_runner)
+"""
+    assert run_to_the_end(code) == ""
+
+
+@LINUX
+def test_what_the_caller_prepares_in_the_child_is_done_beside_it() -> None:
+    child = (
+        "import ctypes, os, resource\n"
+        "number = ctypes.c_int()\n"
+        "ctypes.CDLL(None).prctl(2, ctypes.byref(number))  # PR_GET_PDEATHSIG\n"
+        "limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]\n"
+        "print(number.value, limit, os.getsid(0) == os.getpid())\n"
+    )
+    code = f"""
+import resource
+few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+launcher.start_process([sys.executable, "-c", {child!r}], preexec_fn=few).wait()
+"""
+    assert run_to_the_end(code) == f"{signal.SIGKILL:d} 40 True\n"
+
+
+@POSIX
+def test_the_shell_that_waits_for_our_end_goes_with_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(launcher, "_prctl", None)
+    with launch("mine", python(ANNOUNCING + "time.sleep(60)"), profile="echo") as server:
+        guard = launcher._alive[server.process]
+        assert guard.poll() is None
+    assert guard.poll() is not None
+    assert server.process not in launcher._alive

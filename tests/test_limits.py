@@ -9,7 +9,7 @@ import time
 import pytest
 from harness import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN, wait_until, wait_until_left
 
-from benchmarks.launcher import launch
+from benchmarks.servers.launcher import launch
 
 # A question of three bytes, and its answer, eleven times as long.
 QUESTION = b"/a\n"

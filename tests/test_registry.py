@@ -10,7 +10,7 @@ import signal
 import pytest
 from harness import SERVER_FULL, wait_until_nobody_else_is_in
 
-from benchmarks.launcher import launch
+from benchmarks.servers.launcher import launch
 
 # A step is one instruction of the interpreter, which may be less than an operator. Only what stands
 # in the server's own file is slowed down. The pause is a turn for any of the other threads.

@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from benchmarks.launcher import REPOSITORY
+from benchmarks.servers.launcher import REPOSITORY
 
 RULE = re.compile(r"\b[FHCDL][1-9]\b")
 SUITES_OF_THEIR_OWN = re.compile(r"test_(client|demo|launcher|benchmarks?|readme)")

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks.launcher import PROFILES, REPOSITORY, VERSIONS, launch
+from benchmarks.servers.launcher import PROFILES, REPOSITORY, VERSIONS, launch
 
 SOURCES = {version: REPOSITORY / version / "server.py" for version in VERSIONS}
 

@@ -18,12 +18,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+try:
+    import ctypes
+except ImportError:  # a Python that was built without libffi
+    ctypes = None
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 PROFILES = {"v1_threads": "echo", "v2_select": "echo", "v3_broadcast": "chat", "v4_asyncio": "chat"}
 VERSIONS = tuple(PROFILES)
 
@@ -32,9 +37,13 @@ ANNOUNCEMENT = re.compile(
 )
 SILENCE_SECONDS = 2.0  # how long somebody else's command may print nothing before we try its port
 STOP_SECONDS = 5.0  # how long a server may take to obey SIGTERM
+PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
-
-_alive: set[subprocess.Popen] = set()  # what was started and not yet ended
+# Looked up now: the function that a new process runs before its program should do as little as
+# can be, for other threads of ours may have been in the middle of anything.
+_prctl = ctypes.CDLL(None).prctl if ctypes and sys.platform == "linux" else None
+# What was started and not yet ended, and who watches it if the system does not (see _guard()).
+_alive: dict[subprocess.Popen, subprocess.Popen | None] = {}
 
 
 class LaunchError(Exception):
@@ -182,15 +191,58 @@ def start_process(command: Sequence[str], **popen_options) -> subprocess.Popen:
     """Popen for a process that is certain to be ended: by `end_process`, or when we end.
 
     It gets a session of its own: Ctrl-C at the terminal reaches us alone, and we end it in order.
+    Should we be killed (SIGKILL, out of memory) and can end nothing any more, it is killed, too: on
+    Linux by the kernel's parent-death signal, elsewhere by a shell that waits for that, see
+    _guard(). What a wrapper such as `sh -c` or `go run` has started does not inherit the signal,
+    and is left behind then. On Windows all are.
     """
+    # The kernel sends that signal when the thread ends that made the process. Only the main thread
+    # is certain to live as long as we do.
+    by_kernel = _prctl is not None and threading.current_thread() is threading.main_thread()
     if os.name == "nt":
         popen_options.setdefault("creationflags", subprocess.CREATE_NEW_PROCESS_GROUP)
     else:
         popen_options.setdefault("start_new_session", True)
+    if by_kernel:
+        popen_options["preexec_fn"] = _bind_to_us(popen_options.get("preexec_fn"))
     with _interrupts_held():  # between its start and our knowing its pid it could escape us
         process = subprocess.Popen(command, **popen_options)
-        _alive.add(process)
+        _alive[process] = None
+        if not by_kernel and os.name != "nt":
+            _alive[process] = _guard(process)
     return process
+
+
+def _bind_to_us(preparation: Callable[[], None] | None) -> Callable[[], None]:
+    """What a new process does before it becomes its program: `preparation`, then this.
+
+    It asks the kernel to be killed when we end, and the kernel remembers that beyond exec().
+    """
+    runner = os.getpid()
+
+    def in_the_new_process() -> None:
+        if preparation:
+            preparation()
+        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != runner:  # we have ended before it could ask
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return in_the_new_process
+
+
+def _guard(process: subprocess.Popen) -> subprocess.Popen:
+    """A shell that waits for our end, which is the end of its input, and then kills `process`.
+
+    It kills the whole group, what a wrapper has started included.
+    """
+    script = 'read -r nothing; kill -s KILL -- "-$0"'
+    return subprocess.Popen(
+        ["/bin/sh", "-c", script, str(process.pid)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
 
 
 @contextlib.contextmanager
@@ -243,7 +295,9 @@ def end_process(process: subprocess.Popen) -> int:
             # the process we started as a session of its own. Nobody left in it: nothing to end.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-    _alive.discard(process)
+    if guard := _alive.pop(process, None):
+        guard.kill()
+        guard.communicate()
     return process.wait()
 
 

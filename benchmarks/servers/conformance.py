@@ -5,10 +5,11 @@ that wins by leaving work out. Rule numbers are those of PROTOCOL.md.
 """
 
 import contextlib
+import socket
 from collections.abc import Callable
 
-from benchmarks.launcher import RunningServer
-from benchmarks.lineclient import LineClient
+from benchmarks.servers.launcher import RunningServer
+from benchmarks.servers.line_client import LineClient
 
 LINES = 500  # each of two clients says so many, and every one of them is counted
 
@@ -17,11 +18,14 @@ class NotConforming(Exception):
     """What rule was broken, and how; one line."""
 
 
-def check(server: RunningServer) -> str | None:
-    """Why this server must not be measured, or None."""
+def check(server: RunningServer, kind: str = "ours") -> str | None:
+    """Why this server must not be measured, or None. A floor is asked only for what it promises."""
     delivery = check_chat if server.profile == "chat" else check_echo
+    steps = [check_handshake, check_framing, check_refusals, delivery, check_end]
+    if kind == "floor":
+        steps = [check_framing, delivery, check_end]
     try:
-        for step in (check_handshake, check_framing, delivery):
+        for step in steps:
             with contextlib.ExitStack() as clients:
                 connect = _connector(server, clients)
                 step(connect)
@@ -83,13 +87,34 @@ def check_handshake(connect: Connect) -> None:
 
 
 def check_framing(connect: Connect) -> None:
-    """Any split and gluing of bytes, both line endings, and lines that must be refused."""
+    """Any split and gluing of bytes, both line endings, and a line of full length."""
     client = connect("frank")  # no name of a client whose end may be news to the server
     for byte in "/ping ä\r\n".encode():
         client.send_bytes(bytes([byte]))
     _expect("F5", next(client.lines(), ""), "* pong ä")
     client.send_bytes(b"".join(b"/ping %d\n" % i for i in range(100)))
     _expect("F5", client.until("* pong 99"), [f"* pong {i}" for i in range(100)])
+    longest = "/ping " + "z" * 1018
+    client.send_bytes(longest.encode())
+    connect("")  # its greeting says that the server was busy elsewhere meanwhile
+    client.send_bytes(b"\n")
+    _expect("F2", next(client.lines(), ""), "* pong " + longest[6:])
+
+
+def check_end(connect: Connect) -> None:
+    """`/quit` is answered, and so is all that was said before the input ended."""
+    client = connect("heidi")
+    client.send("/quit")
+    _expect("C4", list(client.lines()), ["* bye heidi"])
+    client = connect("ivan")
+    client.send_bytes(b"/ping last\nno line")
+    client.connection.shutdown(socket.SHUT_WR)
+    _expect("L5", list(client.lines()), ["* pong last"])
+
+
+def check_refusals(connect: Connect) -> None:
+    """Lines that must be refused, and the line after `/work`."""
+    client = connect("judy")
     client.send_bytes(b"y" * 5000 + b"\n")
     _expect("F2", client.barrier(), ["! line too long (limit 1024 bytes)"])
     client.send_bytes(b"\xff\xfe\n")

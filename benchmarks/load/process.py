@@ -1,7 +1,9 @@
 """The load generator's process: one of its own for each trial, pinned, single-threaded.
 
-The runner starts `python -m benchmarks.generator`, writes one JSON order to its standard input and
-reads one JSON outcome from its standard output.
+The runner starts `python -m benchmarks.load.process`, writes one JSON order to its standard input
+and reads one JSON outcome from its standard output. An order holds "experiment", "point",
+"parameters", "seed", "address", "profile" and "pid" of the server, "server_cores", "cores" (our
+own), "patience".
 """
 
 import contextlib
@@ -12,19 +14,22 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.load import Broken, Load, Lost, Refused
+from benchmarks.load.connections import Broken, Load, Lost, Refused
 
 
 def perform(order: dict) -> dict:
-    """Run one trial's load as ordered; returns the outcome (see `benchmarks/runner.py`)."""
-    experiment = importlib.import_module(f"benchmarks.{order['experiment']}")
+    """Run one trial's load as ordered; returns "status", "metrics", and "reason", "series"."""
+    experiment = importlib.import_module(f"benchmarks.experiments.{order['experiment']}")
     try:
-        address = tuple(order["address"])
-        load = Load(address, order["profile"], order["pid"], order["patience"])
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        return {"status": "ok", **experiment.drive(load, order["point"], order["parameters"])}
+        load = Load(
+            tuple(order["address"]),
+            order["profile"],
+            order["pid"],
+            order["patience"],
+            order["server_cores"],
+        )
+        outcome = experiment.drive(load, order["point"], order["parameters"], order["seed"])
+        return {"status": "ok", **outcome}
     except Refused as refused:
         return {"status": "refused", "held": refused.args[0], "reason": "! server full"}
     except Lost as lost:
@@ -42,6 +47,7 @@ def main() -> None:
         os.sched_setaffinity(0, order["cores"])
     with contextlib.suppress(OSError):  # not Linux: waits are then as coarse as they are
         Path("/proc/self/timerslack_ns").write_text("1")
+    gc.disable()
     json.dump(perform(order), sys.stdout)
 
 

@@ -1,0 +1,1 @@
+"""Loading a server, in a process of its own."""

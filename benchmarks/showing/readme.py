@@ -1,0 +1,103 @@
+"""README's generated parts: the answer at its top, and what each experiment shows."""
+
+import html
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.arithmetic.answer import answer, losses, sentences
+from benchmarks.arithmetic.results import View, load_result
+from benchmarks.experiments import module
+from benchmarks.showing.page import LEAD, ReportError, against, disturbed, flags
+from benchmarks.showing.pictures import FOR_PHONES, machine_line, pictures_of, text_of
+from benchmarks.showing.tables import markdown, markdown_text, sentence_of, tables_of
+
+PARTS = ("answer", "results")
+FOLDER = "benchmarks/results"  # where README finds the pictures
+ORIGIN = "generated from benchmarks/results/reference.json"
+
+
+def markers(part: str) -> tuple[str, str]:
+    """The lines before and after a generated part."""
+    return f"<!-- {part}: {ORIGIN} -->", f"<!-- end of {part} -->"
+
+
+def rewrite_readme(readme_path: Path, result_path: Path) -> bool:
+    """Put this result's parts between README's markers; says whether that changed anything.
+
+    Raises `results.ResultError` or ReportError, each one line.
+    """
+    made = generated(result_path)
+    try:
+        before = Path(readme_path).read_text(encoding="utf-8")
+        after = before
+        for part in PARTS:
+            after = after.replace(part_in(after, part, readme_path), made[part])
+        if after != before:
+            Path(readme_path).write_text(after, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ReportError(f"cannot renew {readme_path}: {error.strerror}") from None
+    return after != before
+
+
+def part_in(text: str, part: str, where: object = "README.md") -> str:
+    """A part of README with its two markers. ReportError when they are not there once."""
+    for marker in markers(part):
+        if text.count(marker) != 1:
+            raise ReportError(f"{where} must hold this line exactly once: {marker}")
+    begin, end = (text.index(marker) for marker in markers(part))
+    if end < begin:
+        raise ReportError(f"{where} has the markers of its {part} in the wrong order")
+    return text[begin : end + len(markers(part)[1])]
+
+
+def generated(result_path: Path) -> dict[str, str]:
+    """Each part in Markdown, from marker to marker."""
+    view = View(load_result(result_path))
+    blocks = {"answer": _answer(view), "results": _results(view, result_path)}
+    return {
+        part: "\n\n".join([markers(part)[0], *blocks[part], markers(part)[1]]) for part in PARTS
+    }
+
+
+def _answer(view: View) -> list[str]:
+    told = "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences(view))
+    table = markdown(replace(answer(view), title=""))  # README has that title already
+    return [block for block in (markdown_text(LEAD), table, told) if block]
+
+
+def _results(view: View, result_path: Path) -> list[str]:
+    origin = (
+        f"Measured on {markdown_text(machine_line(view.result))}"
+        f" {markdown_text(disturbed(view.result))} {_twins(result_path)}"
+        f"Every trial is in [the result file]({FOLDER}/reference.json);"
+        " [benchmarks/README.md](benchmarks/README.md) says how each number is made."
+    )
+    blocks = [origin, *map(markdown_text, flags(view))]
+    for name in view.experiments():
+        blocks.append(f"### {markdown_text(module(name).TITLE)}")
+        blocks += [_picture(picture.name, text_of(picture)) for picture in pictures_of(view, name)]
+        blocks.append(markdown_text(sentence_of(view, name)))
+        tables = [markdown(table) for table in tables_of(view, name)]
+        blocks += ["<details><summary>All numbers</summary>", *tables, "</details>"]
+    blocks.append("### Where the newer model loses")
+    for older, newer, told in losses(view):
+        nowhere = "" if told else " nowhere in these numbers"
+        listed = [f"  - {markdown_text(loss)}" for loss in told]
+        blocks.append("\n".join([f"- `{older}` → `{newer}`:{nowhere}", *listed]))
+    return blocks
+
+
+def _twins(result_path: Path) -> str:
+    """What the A/A run beside the reference says of the method, in a sentence."""
+    table = against(result_path)
+    if table is None:
+        return ""
+    _, compared, shown, share = table.rows[-1]
+    return f"One version against itself showed {shown} of {compared} differences ({share}). "
+
+
+def _picture(name: str, alt: str) -> str:
+    """A picture; on a phone the narrow one."""
+    narrow = f'<source media="(max-width: 600px)" srcset="{FOLDER}/{name}{FOR_PHONES}.svg">'
+    image = f'<img src="{FOLDER}/{name}.svg" alt="{html.escape(alt)}">'
+    return f"<picture>{narrow}{image}</picture>"
