@@ -140,7 +140,7 @@ class LineClient:
         return True
 
     def peek(self) -> bytes:
-        """What has arrived and not been read yet, for a message; b"" at the end or after a reset."""
+        """What has arrived and not been read yet, for a message; at the end there is no more."""
         try:
             return bytes(self._received) + self.socket.recv(200, socket.MSG_PEEK)
         except OSError:

@@ -23,6 +23,7 @@ TITLE = "Fan-out: one line to many"
 QUESTION = "What does it cost to pass a line on to many, and how long does the last one wait?"
 PROFILES = ("chat",)
 KINDS = ("ours", "tutorial", "theirs")
+CPU_PER = "delivery"
 LINE_BYTES = 64
 SIZES = {
     "smoke": {
