@@ -131,7 +131,7 @@ def tables(view: View) -> list[Table]:
         return f"{point['lines_per_send']}"
 
     found = []
-    for metric, per in (("server_cpu_us", "delivery"), ("wakeups_per_message", "line said")):
+    for metric, per in (("server_cpu_us", CPU_PER), ("wakeups_per_message", "line said")):
         title = label(metric, per)
         found.append(pivot(view, "fanout", metric, [*rooms, *talks], "who", room, title=title))
     for metric, share in (("p50_ms", "p50"), ("p95_ms", "p95"), ("p99_ms", "p99")):
@@ -152,7 +152,7 @@ def picture(view: View) -> Picture | None:
         return None
     (rate,) = {point["rate"] for point in view.points("fanout", mode="paced")}
     readers = f"readers of one who says {rate} lines per second"
-    cost = label("server_cpu_us", "delivery")
+    cost = label("server_cpu_us", CPU_PER)
     panels = [
         Panel(readers, cost, rooms, x_scale="log"),
         Panel(readers, "delay p95 to the last reader, ms", delays, x_scale="log", y_scale="log"),
