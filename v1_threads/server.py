@@ -78,6 +78,8 @@ class Server:
         # time anyway, and in a crowd that waits for the interpreter's lock everybody waits long:
         # with 250 threads at work a signal was noticed after 4 s.
         self.slots = threading.Semaphore(SLOTS)
+        # Work takes far longer than the longest turn, so it has a queue of its own.
+        self.work_slots = threading.Semaphore(SLOTS)
         # The last attempt to let somebody in has failed, and that has been logged.
         self.failing = False
 
@@ -237,7 +239,7 @@ class Server:
 
     def do_work(self, client: Client) -> None:
         """Compute what the client has asked for: in its own thread, so the others get turns."""
-        with self.slots:
+        with self.work_slots:
             answer = burn_cpu(client.work)
         client.work = 0
         self.send(client, answer)
