@@ -1,10 +1,6 @@
-"""A server that is busy with some: what the others have sent, or read, meanwhile still counts.
-
-F7, L1 and L3, where a loop stands still for a moment, or where one piece of input asks for much.
-"""
+"""A server that is busy with some, or asked for much in one piece: F7 and L3 for all the others."""
 
 import pytest
-from harness import IDLE_TIMEOUT
 
 
 def test_works_are_answered_one_by_one(launch_server, crowd):
@@ -22,28 +18,6 @@ def test_works_are_answered_one_by_one(launch_server, crowd):
     room.pump(answered, "the first answer")
     assert len(answered()) < 4, "all four works were done before the first was answered"
     room.pump(lambda: len(answered()) == 4, "the other answers")
-
-
-def test_a_line_that_came_during_the_work_of_another(launch_server, join):
-    """L1: its sender is not idle, though the server reads it only when its time would be up."""
-    server = launch_server("--idle-timeout", "0.5")
-    worker, alice = join(server, "worker", "alice")
-    worker.send_bytes(b"/work 700\n")
-    for _ in range(3):
-        alice.send_line("/ping")
-        worker.send_bytes(b"/work 400\n")
-        assert alice.read_until("* pong") == []
-    assert IDLE_TIMEOUT not in worker.ping()
-
-
-def test_a_line_whose_work_takes_longer_than_the_idle_limit(launch_server, connect):
-    """L1: the limit counts from the answer on, not from the question."""
-    server = launch_server("--idle-timeout", "0.3")
-    alice = connect(server)
-    alice.join("alice")
-    alice.send_line("/work 600")
-    assert alice.read_line() == "* worked 600 ms"
-    assert alice.ping() == [], "its time was up as soon as its work was done"
 
 
 @pytest.mark.profile("chat")

@@ -132,8 +132,7 @@ def test_a_prompt_stop_when_nobody_is_stuck(launch_server, crowd):
 def test_stop_under_load(launch_server, crowd, line):
     """L4: three hundred who read and have more to say than the server will ever get to.
 
-    The signal comes when all have sent much, and the first have had a turn: the turns that the
-    others are to have would take many seconds.
+    The signal comes when all have sent much, and only some have had answers.
     """
     server = launch_server()
     room = crowd(server)
