@@ -54,7 +54,8 @@ class Client:
         self.work = 0
         # It gets its last words, and whatever it says is ignored.
         self.leaving = False
-        # When it has been silent for too long (L1), on the clock of time.monotonic().
+        # When it has been silent for too long (L1), or has to close (C4), on the clock of
+        # time.monotonic().
         self.deadline = math.inf
         # Its thread is in recv(), and would not notice by itself that the server stops.
         self.waiting = False
@@ -69,8 +70,9 @@ class Server:
         # What threads share takes a lock: a switch may come between any two steps, and then two
         # could both find a name free, or one list the members while another changes them.
         self.registry = threading.Lock()
-        # Every connection that has a place. When the server stops, it waits for them to go.
+        # Every connection that has a place.
         self.clients: set[Client] = set()
+        # When the server stops, it waits for them to go.
         self.client_gone = threading.Condition(self.registry)
         # Those who are in, by casefolded name.
         self.members: dict[str, Client] = {}
@@ -86,7 +88,7 @@ class Server:
     def serve_client(self, client: Client) -> None:
         """Serve one client from its greeting to its end: this is what its thread does."""
         try:
-            # So long a call that sends may take.
+            # A call that sends may wait for so long at most.
             client.connection.settimeout(self.options.stall_timeout)
             self.set_deadline(client, self.options.idle_timeout)
             self.send(client, f"* {VERSION}: enter your name")
@@ -98,8 +100,8 @@ class Server:
                 # Now, for in finish() thousands may queue for the registry's lock.
                 self.flush(client)
             self.finish(client)
-        # A reset, mostly, or a client that takes nothing (TimeoutError, which is an OSError, too):
-        # it ends this connection and no other (L3, L6).
+        # A reset, mostly, or a client that takes nothing or does not close (TimeoutError, which is
+        # an OSError, too): it ends this connection and no other (L2, L3, L6).
         except OSError as error:
             logging.debug("%s: %s", client.name, error)
         # Whatever has ended the thread, even a lack of memory: name and descriptor are freed.
@@ -145,9 +147,9 @@ class Server:
     def receive(self, client: Client) -> bytes:
         """Wait for input, up to the client's deadline (TimeoutError); b"" is its end.
 
-        Most clients say something soon, and are awaited with the timeout that flush() needs. To
-        set one timeout to read and another to write, at each message, would make a message a
-        quarter dearer. So only the silent ones get a timeout of their own.
+        recv() takes the timeout that is set for flush(): most clients say something before it is
+        over. To set one timeout to read and another to write, for each message, would make a
+        message a quarter dearer. So only the silent ones get a timeout of their own.
         """
         client.waiting = True
         data = None
@@ -181,7 +183,7 @@ class Server:
             self.on_idle(client)
             return
         lines = deque(split_lines(client, data))
-        # Little is done at once. Who has sent much queues up for a slot.
+        # Little input is processed immediately. Who has sent much queues up for a slot.
         slot = self.slots if len(data) == READ_SIZE else contextlib.nullcontext()
         while lines:
             with slot:
@@ -229,8 +231,7 @@ class Server:
                 client.leaving = True
             elif command.startswith("/"):
                 with self.registry:
-                    answer = answer_command(command, argument.strip(), self.members)
-                self.send(client, answer)
+                    self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
                 logging.debug("%s: %s", client.name, text)
                 self.send(client, f"{client.name}: {text}")
@@ -240,9 +241,8 @@ class Server:
     def do_work(self, client: Client) -> None:
         """Compute what the client has asked for: in its own thread, so the others get turns."""
         with self.work_slots:
-            answer = burn_cpu(client.work)
+            self.send(client, burn_cpu(client.work))
         client.work = 0
-        self.send(client, answer)
         self.flush(client)
 
     def send(self, client: Client, line: str) -> None:
@@ -250,7 +250,7 @@ class Server:
         client.outbox += line.encode() + b"\n"
 
     def flush(self, client: Client) -> None:
-        """Wait until the kernel has taken the outbox. TimeoutError: it takes nothing (L3).
+        """Wait until the kernel has taken the outbox. TimeoutError: it takes nothing (L2, L3).
 
         send() may take a part only, a byte if need be; what it took is a sign of life.
         """
@@ -299,9 +299,9 @@ class Server:
     def stop(self) -> None:
         """Give the clients time to take their last words (L4).
 
-        Threads that have something to do see the signal by themselves. Those that wait for input
-        do not; to them we feign its end. Threads that are left over are daemons: they end with the
-        program.
+        Threads that have something to do see the signal by themselves. Those that wait do not: to
+        them we feign the end of their input. Threads that are left over are daemons: they end with
+        the program.
         """
         with self.registry:
             self.client_gone.wait_for(lambda: not self.clients, TICK)
@@ -418,7 +418,7 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for so long (C6), and return the answer.
 
-    The time is CPU time of this thread: beside another busy thread it takes twice as long.
+    The time is CPU time of this thread. Beside another busy one that takes twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -534,7 +534,8 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
     signals = catch_stop_signals()
-    serve(open_listener(options.host, options.port), signals, options)
+    listener = open_listener(options.host, options.port)
+    serve(listener, signals, options)
     ignore_stop_signals()
 
 

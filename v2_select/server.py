@@ -53,7 +53,8 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn.
+        # Lines that have been read and wait for the client's turn. While there are any, no more
+        # are read.
         self.lines: deque[bytes] = deque()
         # What has not been sent yet. All that one turn puts here is sent in one call, if it fits.
         self.outbox = bytearray()
@@ -203,8 +204,8 @@ class Server:
         elif client.ended:
             self.finish(client)
         else:
-            # From now on it is idle: no line of its own waits, or is being worked on (L1).
             self.readers.add(client.fd)
+            # From now on it is idle: no line of its own waits, or is being worked on (L1).
             self.set_deadline(client, self.options.idle_timeout)
 
     def on_line(self, client: Client, line: bytes) -> None:
@@ -291,6 +292,7 @@ class Server:
     def leave(self, client: Client) -> None:
         """Free its name (H5)."""
         client.leaving = True
+        client.congested = False
         client.lines.clear()
         if client in self.ready:
             self.ready.remove(client)
@@ -305,7 +307,6 @@ class Server:
         (RFC 2525, section 2.17). So what it still sends is read and thrown away.
         """
         self.leave(client)
-        client.congested = False
         self.set_deadline(client, self.options.stall_timeout)
         # flush() will see that it is leaving, even if there is nothing to send.
         self.writers.add(client.fd)
@@ -430,7 +431,7 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for so long (C6), and return the answer.
 
-    The time is CPU time of this thread: beside another busy thread it takes twice as long.
+    The time is CPU time of this thread. Beside another busy one that takes twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -546,7 +547,8 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
     signals = catch_stop_signals()
-    serve(open_listener(options.host, options.port), signals, options)
+    listener = open_listener(options.host, options.port)
+    serve(listener, signals, options)
     ignore_stop_signals()
 
 

@@ -54,7 +54,8 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn.
+        # Lines that have been read and wait for the client's turn. While there are any, no more
+        # are read.
         self.lines: deque[bytes] = deque()
         # What it has said in this turn, for all the others.
         self.said = bytearray()
@@ -310,19 +311,19 @@ class Server:
         # Out of descriptors a moment ago, accept() may work by now.
         if not stop_signals:
             self.readers.add(self.listener.fileno())
-        # Only who is listened to can be idle: who waits for its turn, or for work, is not. And in a
-        # hold nobody is listened to.
+        # In a hold nobody is listened to. on_stalled() may end it while we look.
         in_a_hold = bool(self.holders)
         for client in list(self.clients.values()):
             if client.deadline > now:
                 continue
             if client.leaving or client in self.holders:
                 self.on_stalled(client)
+            # Only who is listened to can be idle: who waits for its turn, or for work, is not.
             elif client.fd in self.readers and not in_a_hold:
                 self.on_idle(client)
 
     def on_stalled(self, client: Client) -> None:
-        """It holds the room, or its last words wait, or it does not close (L2, L3, C4)."""
+        """It holds the room or takes nothing for too long, or does not close (L2, L3, C4)."""
         self.drop(client)
 
     def on_idle(self, client: Client) -> None:
@@ -382,7 +383,7 @@ class Server:
     # bytes that a deaf client's kernel takes now and then would begin its time anew.)
 
     def hold(self, client: Client) -> None:
-        """Hear nobody until this client has read."""
+        """Process nobody's lines until this client has read."""
         if client not in self.holders and not client.leaving:
             self.holders.add(client)
             self.set_deadline(client, self.options.stall_timeout)
@@ -499,7 +500,7 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for so long (C6), and return the answer.
 
-    The time is CPU time of this thread: beside another busy thread it takes twice as long.
+    The time is CPU time of this thread. Beside another busy one that takes twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -615,7 +616,8 @@ def parse_options() -> argparse.Namespace:
 def main() -> None:
     options = parse_options()
     signals = catch_stop_signals()
-    serve(open_listener(options.host, options.port), signals, options)
+    listener = open_listener(options.host, options.port)
+    serve(listener, signals, options)
     ignore_stop_signals()
 
 

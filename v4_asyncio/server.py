@@ -59,11 +59,11 @@ class Client:
         self.lines: deque[bytes] = deque()
         # What it has said in this turn, for all the others.
         self.said = bytearray()
-        # What has not been given to the stream yet: all that gathers here is given in one call.
+        # What has not been given to the stream yet. All that gathers here is given in one call.
         self.outbox = bytearray()
-        # How many milliseconds of work it has asked for, 0 when there is nothing to do; and the
-        # result to come, once the work has been given to the thread for it.
+        # How many milliseconds of work it has asked for; 0 when there is nothing to do.
         self.work = 0
+        # The result to come, once the work has been given to the thread for it.
         self.working: asyncio.Future | None = None
         # While the client holds the room: the task that waits until it has read, see hold().
         self.relief: asyncio.Task | None = None
@@ -108,15 +108,15 @@ class Server:
             try:
                 while not client.leaving and not stop_signals:
                     await self.take_turns(client)
-            # That was stop(). There is still something to say, and asyncio.timeout() is to see that
-            # the cancellation has been dealt with.
+            # That was stop(). There is still something to say, so we take the cancellation back:
+            # asyncio.timeout() in finish() would not know it from its own.
             except asyncio.CancelledError:
                 client.task.uncancel()
             if not client.leaving:
                 self.send(client, "* server shutting down")
             await self.finish(client)
-        # A reset, mostly, or a client that takes nothing (TimeoutError, which is an OSError, too):
-        # it ends this connection and no other (L2, L6).
+        # A reset, mostly, or a client that takes nothing or does not close (TimeoutError, which is
+        # an OSError, too): it ends this connection and no other (L2, L3, L6).
         except OSError as error:
             logging.debug("%s: %s", client.name, error)
         # Whatever has ended the coroutine: name and descriptor are freed.
@@ -127,7 +127,7 @@ class Server:
     def broadcast(self, sender: Client, notice: str = "") -> None:
         """Put what the sender has said, and a notice, in the outbox of everyone else who is in.
 
-        It only puts it aside, so it can neither wait nor fail; flush() sends each their share.
+        It waits for nobody and cannot fail: what a client's kernel does not take, its stream keeps.
         All outboxes grow in the same order, so all see the same conversation (D4).
         """
         data = sender.said + notice.encode()
@@ -135,9 +135,9 @@ class Server:
         for client in self.members.values():
             if client is not sender:
                 self.queue(client, data)
-                # So much can go at once. To let all outboxes grow first would make the C library
-                # get memory from the system, and give it back, at each broadcast: a sixth of the
-                # price of a flood.
+                # So much is sent immediately. To let all outboxes grow first would make the C
+                # library get memory from the system, and give it back, at each broadcast: a sixth
+                # of the price of a flood.
                 if len(client.outbox) > READ_SIZE:
                     self.flush(client)
 
@@ -172,7 +172,7 @@ class Server:
             try:
                 connection, _ = await self.loop.sock_accept(self.listener)
                 failing = False
-            except OSError as error:
+            except (OSError, MemoryError) as error:
                 # Out of descriptors, mostly (EMFILE). At once accept() would fail again, so wait
                 # until somebody may have left, and log it once, not ten times a second (L2).
                 if not failing:
@@ -306,7 +306,7 @@ class Server:
         client.working = None
         client.work = 0
         self.set_deadline(client, self.options.idle_timeout)
-        # A client with lines left is not read, so a reset must be asked for.
+        # While it has lines left nothing is read, so we have to look whether it has gone.
         if client.writer.is_closing():
             raise ConnectionResetError("it went while its work was done")
 
@@ -315,7 +315,7 @@ class Server:
         self.queue(client, line.encode() + b"\n")
 
     def queue(self, client: Client, data: bytes) -> None:
-        """Put bytes in the outbox. They are sent at the end of this round of the loop."""
+        """Put bytes in the outbox. They are sent in the next round of the loop."""
         if not client.outbox:
             self.loop.call_soon(self.flush_what_has_gathered, client)
         client.outbox += data
@@ -411,7 +411,7 @@ class Server:
     # bytes that a deaf client's kernel takes now and then would begin its time anew.)
 
     def hold(self, client: Client) -> None:
-        """Hear nobody until this client has read."""
+        """Process nobody's lines until this client has read."""
         if client not in self.holders and not client.leaving:
             self.holders.add(client)
             self.released.clear()
@@ -425,7 +425,7 @@ class Server:
             async with asyncio.timeout(self.options.stall_timeout):
                 await client.writer.drain()
         except TimeoutError:
-            # If it is leaving meanwhile, its own coroutine measures it, in wait_until_sent().
+            # If it is leaving meanwhile, its own coroutine sees to its time, in wait_until_sent().
             if client in self.holders:
                 self.on_stalled(client)
         # A reset. Its own coroutine sees to that.
@@ -448,8 +448,8 @@ class Server:
     async def stop(self) -> None:
         """Give the clients time to take their last words (L4).
 
-        Coroutines that have something to do would see the signal by themselves; those that wait
-        have to be woken.
+        Coroutines that have something to do see the signal by themselves. Those that wait do not:
+        they are woken by a cancellation.
         """
         tasks = [client.task for client in self.clients]
         for client in self.clients:
@@ -572,7 +572,7 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for so long (C6), and return the answer.
 
-    The time is CPU time of this thread: beside another busy thread it takes twice as long.
+    The time is CPU time of this thread. Beside another busy one that takes twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
