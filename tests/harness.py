@@ -9,8 +9,10 @@ import itertools
 import os
 import re
 import selectors
+import signal
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -413,6 +415,12 @@ class ProcessView:
         """The most resident memory the process has ever had, in bytes."""
         status = (self._directory / "status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
+def halt(process: subprocess.Popen) -> None:
+    """Stop a child with SIGSTOP, and return once all its threads have stopped; SIGCONT goes on."""
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
 
 
 def open_socket(address: tuple[str, int], timeout: float) -> socket.socket:

@@ -7,7 +7,7 @@ import socket
 import time
 
 import pytest
-from harness import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN, wait_until, wait_until_left
+from harness import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN, halt, wait_until, wait_until_left
 
 from benchmarks.servers.launcher import launch
 
@@ -233,7 +233,7 @@ def test_who_has_talked_before_it_is_refused(launch_server, connect, join):
     """
     server = launch_server("--max-clients", "1")
     join(server, "alice")
-    server.process.send_signal(signal.SIGSTOP)
+    halt(server.process)
     try:
         refused = [connect(server) for _ in range(10)]
         for client in refused:

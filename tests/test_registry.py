@@ -8,7 +8,7 @@ import re
 import signal
 
 import pytest
-from harness import SERVER_FULL, wait_until_nobody_else_is_in
+from harness import SERVER_FULL, halt, wait_until_nobody_else_is_in
 
 from benchmarks.servers.launcher import launch
 
@@ -131,7 +131,7 @@ def test_no_more_places_than_there_are(launch_with_pauses, crowd, attempt):
     with launch_with_pauses("--max-clients", "1") as server:
         room = crowd(server)
         # Halted meanwhile, the server finds all of them at its listener.
-        server.process.send_signal(signal.SIGSTOP)
+        halt(server.process)
         members = room.connect(f"client-{index}" for index in range(12))
         server.process.send_signal(signal.SIGCONT)
         room.pump(lambda: all(b"\n" in member.incoming for member in members), "first lines")

@@ -480,6 +480,8 @@ def catch_stop_signals() -> socket.socket:
 
 def ignore_stop_signals() -> None:
     """Let no further signal have an effect: at its end Python drops handlers, but not this."""
+    # Python reports one that comes in the middle of this, with a traceback, as ignored: so it is.
+    sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
