@@ -177,6 +177,8 @@ class Server:
             self.clients[client.fd] = client
             self.await_turn(client)
             self.send(client, f"* {VERSION}: enter your name")
+            # One that knows what it wants has sent its name already.
+            self.attempt(self.receive, client)
 
     def receive(self, client: Client) -> None:
         """Take in what has come, READ_SIZE bytes at most; its lines wait for the client's turn."""
