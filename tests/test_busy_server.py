@@ -21,22 +21,6 @@ def test_works_are_answered_one_by_one(launch_server, crowd):
 
 
 @pytest.mark.profile("chat")
-def test_a_deaf_client_that_asks_one_thing_at_a_time(launch_server, crowd):
-    """L3: it has --stall-timeout, whatever has filled its outbox, also without an idle limit."""
-    server = launch_server("--idle-timeout", "0", "--stall-timeout", "0.4")
-    room = crowd(server)
-    alice, deaf = room.join(["alice", "deaf"])
-    deaf.reading = False
-    # The answers fill what the kernel holds, some megabytes, and then the outbox.
-    for _ in range(12_000):
-        deaf.outgoing += b"/ping " + b"x" * 990 + b"\n"
-        room.barrier([alice], 10)
-        if b"* deaf left\n" in alice.incoming:
-            break
-    assert b"* deaf left\n" in alice.incoming
-
-
-@pytest.mark.profile("chat")
 def test_private_messages_in_one_piece(launch_server, crowd, inspect):
     """C7, F7: each concerns one member, so it costs the same in a room of three hundred."""
     server = launch_server()

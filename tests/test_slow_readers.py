@@ -473,3 +473,19 @@ def test_many_short_lines_for_deaf_clients(launch_server, crowd, inspect):
     grown = (process.peak_memory() - before) / 1024 / len(deaf)
     said = lines * len("talker: x\n") / 1024
     assert grown < 100, f"{said:.0f} KiB that wait for a deaf client took {grown:.0f} KiB"
+
+
+@pytest.mark.profile("chat")
+def test_a_deaf_client_that_asks_one_thing_at_a_time(launch_server, crowd):
+    """L3: it has --stall-timeout, whatever has filled its outbox, also without an idle limit."""
+    server = launch_server("--idle-timeout", "0", "--stall-timeout", "0.4")
+    room = crowd(server)
+    (alice,) = room.join(["alice"])
+    deaf = join_with_small_buffer(room, server, "deaf")
+    deaf.reading = False
+    for _ in range(2000):
+        deaf.outgoing += b"/ping " + b"x" * 990 + b"\n"
+        room.barrier([alice], 10)
+        if b"* deaf left\n" in alice.incoming:
+            break
+    assert b"* deaf left\n" in alice.incoming, "it could ask for 2 MB, and was not dropped"
