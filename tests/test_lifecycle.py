@@ -168,12 +168,13 @@ def test_half_close_while_answers_wait(launch_server, join, connect, then):
     """
     server = launch_server("--stall-timeout", "60")
     alice, bob = connect(server), join(server, "bob")
-    # Her system takes little for her, so that the server has to keep some of her answers.
-    alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    # Her system does not take all for her, so that the server has to keep some of her answers.
+    alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
     alice.join("alice")
     alice.send_bytes(b"".join(b"/ping %d %s\n" % (number, b"x" * 500) for number in range(900)))
     alice.half_close()
-    for _ in range(3):
+    # Her input is worth less than thirty turns, and between two of his she has one (F7).
+    for _ in range(40):
         bob.ping()
     if then == "reads":
         answers = read_to_an_orderly_end(alice.socket, "alice")

@@ -239,8 +239,8 @@ def test_greeted_as_the_signal_comes(launch_server, crowd, connects_before):
                 if number == connects_before:
                     server.process.terminate()
                 newcomers.append(stack.enter_context(open_socket(server.address, 10)))
+        pump_to_the_end(room, room.members)
         told = [read_what_there_is(newcomer) for newcomer in newcomers]
-    pump_to_the_end(room, room.members)
     assert_stopped(server)
     for member in room.members:
         assert_told_last(member.lines(), member.name)

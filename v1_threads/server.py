@@ -61,6 +61,38 @@ class Client:
         self.waiting = False
 
 
+class Slots:
+    """Lets a few threads go on at a time, in the order in which they came (`with slots: ...`).
+
+    A threading.Semaphore is not fair: who gives a slot back may take it again at once, and of 300
+    clients that flood a third would get none for seconds (F7).
+    """
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.lock = threading.Lock()
+        # Each thread that waits does so at a lock of its own.
+        self.waiting: deque[threading.Lock] = deque()
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.free:
+                self.free -= 1
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self.waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            # A slot is handed over, so that nobody can come in between.
+            if self.waiting:
+                self.waiting.popleft().release()
+            else:
+                self.free += 1
+
+
 class Server:
     """The clients. Each of their threads runs serve_client(), a few more accept_clients()."""
 
@@ -79,9 +111,9 @@ class Server:
         # Only so many of the threads that have much to do run at once. Python lets one run at a
         # time anyway, and in a crowd that waits for the interpreter's lock everybody waits long:
         # with 250 threads at work a signal was noticed after 4 s.
-        self.slots = threading.Semaphore(SLOTS)
+        self.slots = Slots(SLOTS)
         # Work takes far longer than the longest turn, so it has a queue of its own.
-        self.work_slots = threading.Semaphore(SLOTS)
+        self.work_slots = Slots(SLOTS)
         # The last attempt to let somebody in has failed, and that has been logged.
         self.failing = False
 
