@@ -13,6 +13,7 @@ import dataclasses
 import os
 import re
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -97,6 +98,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks; refuse options that make no sense in one line."""
     config.addinivalue_line("markers", "profile(name): a rule of the echo or of the chat profile")
     config.addinivalue_line("markers", "versions(*names): a fact about these of our versions only")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So does a shell that starts us in the background, and all that we start would inherit it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[TARGETS] = _targets(config)
     config.stash[SERVERS] = {}
 

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -164,16 +163,7 @@ def test_a_server_that_runs_elsewhere_is_left_alone() -> None:
         assert server.stop() is None
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """SIGINT raises KeyboardInterrupt, though a shell in whose background we run ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @POSIX
-@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_during_the_start_does_not_lose_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     started = []
 
