@@ -21,9 +21,10 @@ from benchmarks.arithmetic.results import (
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.measuring import machine
 from benchmarks.measuring.runner import Plan, Run, duration, resumable
-from benchmarks.servers import contestants, launcher
+from benchmarks.servers import contestants
 from benchmarks.servers.contestants import Contestant, ContestantError
 from benchmarks.showing import page, pictures, readme, tables
+from harness import launcher
 
 DEFAULT_OUT = Path("results")
 ROUNDS = {"smoke": 1, "quick": 3, "full": 5}

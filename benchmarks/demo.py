@@ -13,10 +13,11 @@ import shutil
 import sys
 import textwrap
 
-from benchmarks.servers import launcher
-from benchmarks.servers.line_client import LineClient
+from harness import launcher
+from harness.line_client import Closed, LineClient
 
 MAX_WIDTH = 120  # characters of the whole table: more would only be white space
+ANSWER_SECONDS = 5.0  # a server that says nothing for so long has failed
 LEAST_COLUMN = 21  # characters in which "alice < * hello alice" fits
 
 # Who does what. A line typed by a client that has not come yet is its name.
@@ -54,32 +55,35 @@ def play(server: launcher.RunningServer) -> list[Seen]:
             for actor, line in SCRIPT:
                 seen: list[tuple[str, str]] = []
                 if actor not in present:
-                    client = LineClient(server.address)
+                    client = LineClient(server.address, ANSWER_SECONDS)
                     connections.callback(client.close)
-                    client.send(line)
-                    seen += [(actor, text) for text in client.until(f"* hello {actor}")]
+                    client.send_line(line)
+                    welcome = f"* hello {actor}"
+                    seen += [(actor, text) for text in [*client.read_until(welcome), welcome]]
                     present[actor] = client
                 elif line == "/quit":
                     leaver = present.pop(actor)
-                    leaver.send(line)
-                    seen += [(actor, text) for text in leaver.lines()]  # to the end of input
+                    leaver.send_line(line)
+                    seen += [(actor, text) for text in leaver.read_to_end()]
                     # No rule says that the others hear of it before she sees the end, so here
                     # the barrier alone would not do: wait for the notice itself.
                     if server.profile == "chat":
                         for name, client in present.items():
-                            seen += [(name, text) for text in client.until(f"* {actor} left")]
+                            notice = f"* {actor} left"
+                            seen += [(name, text) for text in [*client.read_until(notice), notice]]
                 else:
-                    present[actor].send(line)
+                    present[actor].send_line(line)
                 # The actor first: her pong says that the others' lines are queued (rule D4).
                 for name in sorted(present, key=lambda name: name != actor):
-                    seen += [(name, text) for text in present[name].barrier()]
+                    seen += [(name, text) for text in present[name].ping()]
                 steps.append(tuple(seen))
         except TimeoutError:
             raise DemoError(f"{server.name}: no answer to {actor}'s {line!r}") from None
         except OSError as error:
             raise DemoError(f"{server.name}: {error.strerror or error}") from None
-        except EOFError as error:
-            raise DemoError(f"{server.name} {error}") from None
+        except Closed as error:
+            what = f"closed the connection where {error.expected!r} was expected"
+            raise DemoError(f"{server.name} {what}") from None
     return steps
 
 

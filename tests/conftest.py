@@ -14,9 +14,7 @@ import os
 import re
 import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -25,19 +23,13 @@ try:
 except ImportError:  # Windows
     resource = None
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for `import benchmarks`
-
-from harness import (
-    IDLE_TIMEOUT,
-    Conversation,
-    Crowd,
-    LineClient,
-    ProcessView,
-    wait_until,
-    wait_until_empty,
-)
-
-from benchmarks.servers.launcher import PROFILES, VERSIONS, RunningServer, launch, server_command
+from harness.answers import IDLE_TIMEOUT
+from harness.launcher import PROFILES, VERSIONS, RunningServer, launch, server_command
+from harness.line_client import LineClient
+from harness.process_view import ProcessView
+from harness.waiting import wait_until, wait_until_empty
+from tests.conversation import Conversation
+from tests.crowd import Crowd
 
 ADDRESS = re.compile(r"\[?(?P<host>[^\s\[\]{}]+?)\]?:(?P<port>\d{1,5})")
 

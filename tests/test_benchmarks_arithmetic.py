@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from made_up_results import make_result
 
 from benchmarks.__main__ import ROUNDS
 from benchmarks.arithmetic import answer, compare, metrics, results, statistics
@@ -21,6 +20,7 @@ from benchmarks.measuring import machine, runner
 from benchmarks.measuring.runner import Plan, Run
 from benchmarks.servers import contestants
 from benchmarks.servers.contestants import Contestant
+from tests.made_up_results import make_result
 
 POINT = {"concurrent": 10}
 

@@ -16,17 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from made_up_results import make_result
-from processes import Marked
 
 from benchmarks.arithmetic.answer import MOST_CLIENTS
 from benchmarks.arithmetic.results import SCHEMA, View, load_result, write_result
 from benchmarks.experiments import EXPERIMENTS, module
 from benchmarks.measuring import machine
 from benchmarks.measuring.runner import Plan, Run
-from benchmarks.servers import launcher
 from benchmarks.servers.contestants import FLOORS, Contestant
-from benchmarks.servers.launcher import REPOSITORY
+from harness import launcher
+from harness.launcher import REPOSITORY
+from tests.made_up_results import make_result
+from tests.processes import Marked
 
 COMMAND = [sys.executable, "-m", "benchmarks"]
 SMALL = ["--smoke", "--only", "churn", "--no-floors"]

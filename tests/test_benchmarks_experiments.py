@@ -23,7 +23,7 @@ from benchmarks.load.workers import Workers
 from benchmarks.measuring.runner import Plan, Run
 from benchmarks.servers import contestants
 from benchmarks.servers.contestants import Contestant
-from benchmarks.servers.launcher import PROFILES, REPOSITORY, VERSIONS, server_command
+from harness.launcher import PROFILES, REPOSITORY, VERSIONS, server_command
 
 PYTHON = sys.executable
 LATENCIES = {"p50_ms", "max_ms"}
@@ -306,7 +306,7 @@ def sentence(view):
 def test_a_new_experiment_is_a_file_and_a_line(tmp_path) -> None:
     """In a copy of the repository: the module, and its name in the list."""
     ignored = shutil.ignore_patterns("results", "__pycache__")
-    for folder in ("benchmarks", "v2_select"):
+    for folder in ("benchmarks", "harness", "v2_select"):
         shutil.copytree(REPOSITORY / folder, tmp_path / folder, ignore=ignored)
     experiments = tmp_path / "benchmarks" / "experiments"
     (experiments / "toy.py").write_text(TOY)

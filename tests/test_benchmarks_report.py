@@ -11,16 +11,16 @@ import re
 import sys
 from pathlib import Path
 
-import made_up_results
 import pytest
 
 from benchmarks.arithmetic import answer
 from benchmarks.arithmetic.results import ResultError, View, key, write_result
 from benchmarks.experiments import EXPERIMENTS, module
-from benchmarks.servers.launcher import REPOSITORY, VERSIONS
 from benchmarks.showing import page, pictures, readme, tables
 from benchmarks.showing.pictures import Line, Panel, Picture
 from benchmarks.showing.tables import Table
+from harness.launcher import REPOSITORY, VERSIONS
+from tests import made_up_results
 
 REFERENCE = REPOSITORY / "benchmarks" / "results" / "reference.json"
 needs_matplotlib = pytest.mark.skipif(

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import LineClient, reset
 
-from benchmarks.servers import conformance, contestants
+from benchmarks.servers import contestants
 from benchmarks.servers.contestants import ContestantError
-from benchmarks.servers.launcher import PROFILES, VERSIONS, RunningServer, launch
+from harness import conformance
+from harness.launcher import PROFILES, VERSIONS, RunningServer, launch
+from harness.line_client import LineClient, reset
 
 NEEDS_CC = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no cc")
 NEEDS_EPOLL = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has epoll")
@@ -149,14 +150,18 @@ def test_the_floor_of_select_turns_away_what_select_cannot_watch(
         ("'\\r'", "'\\n'", "F5"),
         ("#define MAX_LINE 1024", "#define MAX_LINE 1000", "F2"),
         ('"* bye %s', '"bye %s', "C4"),
-        ("shutdown(client->fd, SHUT_WR);", "sleep(1000);", "no answer in end"),
+        (
+            "shutdown(client->fd, SHUT_WR);",
+            "sleep(1000);",
+            "C4: got ['* bye heidi', 'and no more in 1 s']",
+        ),
         ("line = line_end + 1;", 'line = line_end + (memcmp(line, "77\\n", 3) ? 1 : 4);', "D1"),
     ],
 )
 def test_the_short_check_finds_what_a_floor_does_wrong(
     right, wrong, rule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarks.servers.line_client.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("harness.conformance.ANSWER_SECONDS", 1.0)
     source = (contestants.HERE / "floor_threads.c").read_text()
     assert source.count(right) >= 1
     broken = tmp_path / "broken.c"

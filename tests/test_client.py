@@ -30,7 +30,7 @@ import fcntl
 import pty
 import termios
 
-from benchmarks.servers.launcher import RunningServer
+from harness.launcher import RunningServer
 
 CLIENT = Path(__file__).resolve().parent.parent / "client.py"
 SECONDS = 20.0  # no wait takes longer; only a failing test gets there

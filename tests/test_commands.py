@@ -5,9 +5,10 @@ import signal
 import time
 
 import pytest
-from harness import PM_USAGE, WORK_USAGE, wait_until
 
-from benchmarks.servers.launcher import VERSIONS
+from harness.answers import PM_USAGE, WORK_USAGE
+from harness.launcher import VERSIONS
+from harness.waiting import wait_until
 
 # A processor that is busy with other things may take several times as long for a `/work 1000`.
 PATIENCE = 40.0

@@ -1,7 +1,8 @@
 """Delivery, D1 to D4: who gets what, and in which order."""
 
 import pytest
-from harness import wait_until, wait_until_left
+
+from harness.waiting import wait_until, wait_until_left
 
 
 @pytest.mark.profile("echo")

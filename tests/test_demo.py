@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import Marked
 
 from benchmarks import demo
-from benchmarks.servers.launcher import REPOSITORY, VERSIONS
+from harness.launcher import REPOSITORY, VERSIONS
+from tests.processes import Marked
 
 COMMAND = [sys.executable, "-m", "benchmarks", "demo"]
 
@@ -84,7 +84,8 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     marked = Marked()
-    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
+    for package in ("benchmarks", "harness"):
+        shutil.copytree(REPOSITORY / package, tmp_path / package)
     for version in VERSIONS[:2]:
         shutil.copytree(REPOSITORY / version, tmp_path / version)
     status, output, errors = run_demo(marked, tmp_path)
@@ -107,7 +108,8 @@ def test_ctrl_c_or_worse_leaves_no_process_and_no_traceback(
     number: int, status: int, complaint: str, tmp_path: Path
 ) -> None:
     marked = Marked()
-    shutil.copytree(REPOSITORY / "benchmarks", tmp_path / "benchmarks")
+    for package in ("benchmarks", "harness"):
+        shutil.copytree(REPOSITORY / package, tmp_path / package)
     ready = tmp_path / "ready"
     for version in VERSIONS:
         (tmp_path / version).mkdir()

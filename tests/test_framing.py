@@ -3,7 +3,8 @@
 import itertools
 
 import pytest
-from harness import CONTROL_CHARACTERS, LINE_LIMIT, NOT_UTF8, TOO_LONG
+
+from harness.answers import CONTROL_CHARACTERS, LINE_LIMIT, NOT_UTF8, TOO_LONG
 
 
 def send_line_by_line(conversation, data):

@@ -1,7 +1,9 @@
 """Handshake, H1 to H5: how a client gets its name, and when a name is free again."""
 
 import pytest
-from harness import CONTROL_CHARACTERS, INVALID_NAME, NOT_UTF8, TOO_LONG, wait_until_left
+
+from harness.answers import CONTROL_CHARACTERS, INVALID_NAME, NOT_UTF8, TOO_LONG
+from harness.waiting import wait_until_left
 
 
 @pytest.fixture

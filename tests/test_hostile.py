@@ -1,7 +1,9 @@
 """Hostile and unlucky clients: none of them may cost anybody else anything (L3, L6)."""
 
 import pytest
-from harness import NOT_UTF8, TOO_LONG, wait_until_left, wait_until_nobody_else_is_in
+
+from harness.answers import NOT_UTF8, TOO_LONG
+from harness.waiting import wait_until_left, wait_until_nobody_else_is_in
 
 
 def test_endless_line(launch_server, join, inspect):

@@ -10,9 +10,10 @@ import sys
 import threading
 
 import pytest
-from harness import LineClient, wait_until
 
-from benchmarks.servers.launcher import VERSIONS, end_process, start_process
+from harness.launcher import VERSIONS, end_process, start_process
+from harness.line_client import LineClient
+from harness.waiting import wait_until
 
 # With this set, as it is in many a container, Python would flush for the server.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}

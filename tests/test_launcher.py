@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers import launcher
-from benchmarks.servers.launcher import LaunchError, launch
+from harness import launcher
+from harness.launcher import LaunchError, launch
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to obey or ignore")
 ANNOUNCING = """
@@ -24,7 +24,7 @@ print("thing listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the parent-death signal")
 RUNNER = """
 import subprocess, sys, threading, time
-from benchmarks.servers import launcher
+from harness import launcher
 launch = launcher.launch
 """
 

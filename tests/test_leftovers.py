@@ -4,7 +4,9 @@ import socket
 import time
 
 import pytest
-from harness import IDLE_TIMEOUT, wait_until
+
+from harness.answers import IDLE_TIMEOUT
+from harness.waiting import wait_until
 
 OUR_VERSIONS = pytest.mark.versions("v1_threads", "v2_select", "v3_broadcast", "v4_asyncio")
 

@@ -6,7 +6,10 @@ import socket
 import subprocess
 
 import pytest
-from harness import IDLE_TIMEOUT, SHUTTING_DOWN, open_socket, wait_until, wait_until_left
+
+from harness.answers import IDLE_TIMEOUT, SHUTTING_DOWN
+from harness.line_client import open_socket
+from harness.waiting import wait_until, wait_until_left
 
 # The rule says 2 seconds (L4). The rest is for a machine that has other things to do.
 SECONDS_TO_STOP = 5

@@ -7,9 +7,11 @@ import socket
 import time
 
 import pytest
-from harness import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN, halt, wait_until, wait_until_left
 
-from benchmarks.servers.launcher import launch
+from harness.answers import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN
+from harness.launcher import launch
+from harness.process_view import halt
+from harness.waiting import wait_until, wait_until_left
 
 # A question of three bytes, and its answer, eleven times as long.
 QUESTION = b"/a\n"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.servers.launcher import REPOSITORY, launch, server_command
+from harness.launcher import REPOSITORY, launch, server_command
 
 SERVER = REPOSITORY / "v4_asyncio" / "server.py"
 A_FEW_TESTS = ["test_delivery.py", "-k", "test_echo or test_chat or test_left_once_after_an_idle"]

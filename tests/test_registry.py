@@ -8,9 +8,11 @@ import re
 import signal
 
 import pytest
-from harness import SERVER_FULL, halt, wait_until_nobody_else_is_in
 
-from benchmarks.servers.launcher import launch
+from harness.answers import SERVER_FULL
+from harness.launcher import launch
+from harness.process_view import halt
+from harness.waiting import wait_until_nobody_else_is_in
 
 # A step is one instruction of the interpreter, which may be less than an operator. Only what stands
 # in the server's own file is slowed down. The pause is a turn for any of the other threads.

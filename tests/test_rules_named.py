@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from benchmarks.servers.launcher import REPOSITORY
+from harness.launcher import REPOSITORY
 
 RULE = re.compile(r"\b[FHCDL][1-9]\b")
 SUITES_OF_THEIR_OWN = re.compile(r"test_(client|demo|launcher|benchmarks?|readme)")

@@ -11,7 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import IDLE_TIMEOUT, Member, wait_until, wait_until_left
+
+from harness.answers import IDLE_TIMEOUT
+from harness.waiting import wait_until, wait_until_left
+from tests.crowd import Member
 
 LINES = 10_000  # of 1000 bytes
 # Five clients' 256 KiB, and as much again for copies under way. What the flood would fill without

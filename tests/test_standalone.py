@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from benchmarks.servers.launcher import PROFILES, REPOSITORY, VERSIONS, launch
+from harness.launcher import PROFILES, REPOSITORY, VERSIONS, launch
 
 SOURCES = {version: REPOSITORY / version / "server.py" for version in VERSIONS}
 

@@ -9,7 +9,9 @@ import threading
 import time
 
 import pytest
-from harness import SHUTTING_DOWN, open_socket
+
+from harness.answers import SHUTTING_DOWN
+from harness.line_client import open_socket
 
 # The rule says 2 seconds (L4). The rest is for a machine that has other things to do; a server
 # that waits for a client, or for work to end, takes longer than this all the same.

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.load.probe import PAGE_BYTES, cpu_source
-from benchmarks.servers.launcher import REPOSITORY
+from harness.launcher import REPOSITORY
 
 try:
     import resource

@@ -25,8 +25,8 @@ from benchmarks.arithmetic.results import (
 )
 from benchmarks.experiments import module
 from benchmarks.measuring import machine
-from benchmarks.servers import conformance, launcher
 from benchmarks.servers.contestants import Contestant
+from harness import conformance, launcher
 
 OVERHEAD_SECONDS = 0.25  # of a trial besides its load: starting and stopping two processes
 CONNECTIONS_PER_SECOND = 4000

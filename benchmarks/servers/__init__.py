@@ -1,1 +1,1 @@
-"""Starting servers, talking to them, and a short check that they keep the protocol."""
+"""Who takes part in the measurements: ours, the floors in C, the tutorials' server, and yours."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.servers.launcher import PROFILES, VERSIONS, server_command
+from harness.launcher import PROFILES, VERSIONS, server_command
 
 FLOORS = ("threads", "select", "epoll")
 HERE = Path(__file__).resolve().parent

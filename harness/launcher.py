@@ -28,7 +28,7 @@ try:
 except ImportError:  # a Python that was built without libffi
     ctypes = None
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILES = {"v1_threads": "echo", "v2_select": "echo", "v3_broadcast": "chat", "v4_asyncio": "chat"}
 VERSIONS = tuple(PROFILES)
 

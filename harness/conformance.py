@@ -1,0 +1,241 @@
+"""A short check that a server keeps the protocol: under a second, before anything longer begins.
+
+The benchmarks make it so that no number is ever printed for a server that wins by leaving work
+out; the suite, so that a server of another protocol is told in one message. It is no substitute
+for the suite. Rule numbers are those of PROTOCOL.md.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from harness.launcher import RunningServer
+from harness.line_client import Closed, LineClient, NoAnswer
+
+LINES = 500  # each of two clients says so many, and every one of them is counted
+ANSWER_SECONDS = 5.0  # a server that says nothing for so long has failed
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What rule was broken, and how: what was sent, what came, what was expected."""
+
+    rule: str
+    sent: str
+    came: str
+    expected: str
+
+    def __str__(self) -> str:
+        """One line."""
+        after = f" after {self.sent}" if self.sent else ""
+        return f"{self.rule}: got {self.came} where {self.expected} was expected{after}"
+
+
+class NotConforming(Exception):
+    """Carries a Fault."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(str(fault))
+        self.fault = fault
+
+
+class Examinee(LineClient):
+    """A client that says at once where an answer is not the one that a rule wants."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        super().__init__(address, ANSWER_SECONDS)
+        self.sent = b""
+
+    def expect(
+        self, rule: str, sent: str | bytes, wanted: Sequence[str], ends: bool = False
+    ) -> None:
+        """Send a line, or bytes as they are; these lines have to come, and the end if it `ends`."""
+        if sent:
+            self.say(sent)
+        self.compare(rule, self.receive(rule, wanted, ends), wanted)
+
+    def say(self, sent: str | bytes) -> None:
+        """Send a line, or bytes as they are."""
+        self.sent = sent if isinstance(sent, bytes) else sent.encode() + b"\n"
+        # A server that has closed meanwhile is found out by what does not come.
+        with contextlib.suppress(ConnectionError):
+            self.send_bytes(self.sent)
+
+    def receive(self, rule: str, wanted: Sequence[str], ends: bool = False) -> list[str]:
+        """As many lines as are wanted, and the end if it is."""
+        came: list[str] = []
+        try:
+            if ends:
+                return self.read_to_end()
+            while len(came) < len(wanted):
+                came.append(self.read_line())
+        except Closed:
+            raise self.fault(rule, [*came, "and the end of the connection"], wanted) from None
+        except NoAnswer as error:
+            came += error.came
+            raise self.fault(rule, [*came, f"and no more in {self.timeout:g} s"], wanted) from None
+        except AssertionError as error:
+            raise self.fault(rule, [str(error)], wanted) from None
+        return came
+
+    def barrier(self, rule: str, wanted: Sequence[str]) -> list[str]:
+        """What came before the answer to a `/ping`."""
+        sent = self.sent
+        try:
+            return self.ping()
+        except (Closed, NoAnswer) as error:
+            self.sent = sent
+            what = "the end" if isinstance(error, Closed) else f"no more in {self.timeout:g} s"
+            raise self.fault(rule, [*error.came, f"and {what}"], [*wanted, "* pong"]) from None
+
+    def compare(self, rule: str, came: object, wanted: object) -> None:
+        """Raise NotConforming unless they are the same."""
+        if came != wanted:
+            raise self.fault(rule, came, wanted)
+
+    def fault(self, rule: str, came: object, wanted: object) -> NotConforming:
+        """The exception that says so."""
+        return NotConforming(Fault(rule, _short(self.sent), _short(came), _short(wanted)))
+
+
+def check(server: RunningServer, kind: str = "ours") -> str | None:
+    """Why this server must not be measured, or None. A floor is asked only for what it promises."""
+    fault = first_fault(server, kind)
+    return None if fault is None else str(fault)
+
+
+def first_fault(server: RunningServer, kind: str = "ours") -> Fault | None:
+    """The first rule that this server breaks, or None."""
+    delivery = check_chat if server.profile == "chat" else check_echo
+    steps = [check_handshake, check_framing, check_refusals, delivery, check_end]
+    if kind == "floor":
+        steps = [check_framing, delivery, check_end]
+    for step in steps:
+        with contextlib.ExitStack() as clients:
+            try:
+                step(_connector(server, clients))
+            except NotConforming as error:
+                return error.fault
+            except OSError as error:
+                return Fault("L6", "", f"{error.strerror or error}", "a connection")
+    return None
+
+
+Connect = Callable[[str], Examinee]
+
+
+def _connector(server: RunningServer, clients: contextlib.ExitStack) -> Connect:
+    def connect(name: str) -> Examinee:
+        """A new client; joined under `name`, unless that is empty."""
+        client = clients.enter_context(Examinee(server.address))
+        wanted = "* VERSION: enter your name"
+        try:
+            greeting = client.read_line()
+        except (Closed, NoAnswer) as error:
+            came = "the end" if isinstance(error, Closed) else f"no line in {client.timeout:g} s"
+            if rest := client.peek():
+                came = f"{rest[:120]!r} and {came}"
+            raise NotConforming(Fault("H1", "", came, repr(wanted))) from None
+        if not (greeting.startswith("* ") and greeting.endswith(": enter your name")):
+            came = _short(greeting.encode() + b"\n" + client.peek())
+            raise NotConforming(Fault("H1", "", came, repr(wanted)))
+        if name:
+            client.expect("H3", name, [f"* hello {name}"])
+        return client
+
+    return connect
+
+
+def _short(value: object) -> str:
+    text = repr(value) if value else "" if value == b"" else "nothing"
+    return text if len(text) <= 160 else f"{text[:100]} ... {text[-50:]}"
+
+
+def check_handshake(connect: Connect) -> None:
+    """Names are asked for, taken, refused, and free again."""
+    alice = connect("alice")
+    other = connect("")
+    other.expect("H4", "ALICE", ["! name ALICE is taken"])
+    other.expect("H4", "no spaces please", ["! invalid name (1-20 letters, digits, _ or -)"])
+    other.expect("H5", b"\n", ["* hello guest1"])
+    alice.barrier("C3", [])
+    alice.expect("C2", "/list", ["* 2 online: alice, guest1"])
+    alice.expect("C5", "/nonsense", ["! unknown command: /nonsense (try /help)"])
+    alice.expect("C4", "/quit", ["* bye alice"], ends=True)
+    connect("alice")
+
+
+def check_framing(connect: Connect) -> None:
+    """Any split and gluing of bytes, both line endings, and a line of full length."""
+    client = connect("frank")  # no name of a client whose end may be news to the server
+    *beginning, last = "/ping ä\r\n".encode()
+    for byte in beginning:
+        client.say(bytes([byte]))
+    client.say(bytes([last]))
+    client.sent = "/ping ä\r\n".encode()
+    client.expect("F5", b"", ["* pong ä"])
+    glued = b"".join(b"/ping %d\n" % i for i in range(100))
+    client.expect("F5", glued, [f"* pong {i}" for i in range(100)])
+    longest = "/ping " + "z" * 1018
+    client.say(longest.encode())
+    connect("")  # its greeting says that the server was busy elsewhere meanwhile
+    client.expect("F2", b"\n", ["* pong " + longest[6:]])
+
+
+def check_refusals(connect: Connect) -> None:
+    """Lines that must be refused, and the line after `/work`."""
+    client = connect("judy")
+    for rule, sent, wanted in (
+        ("F2", b"y" * 5000 + b"\n", ["! line too long (limit 1024 bytes)"]),
+        ("F4", b"\xff\xfe\n", ["! not valid UTF-8"]),
+    ):
+        client.say(sent)
+        client.compare(rule, client.barrier(rule, wanted), wanted)
+    client.expect("C6", b"/work 1\n/ping over", ["* worked 1 ms"])
+    client.expect("C3", b"\n", ["* pong over"])
+
+
+def check_echo(connect: Connect) -> None:
+    """A line comes back to its sender, every one of them, and to nobody else."""
+    erin, fay = connect("erin"), connect("fay")
+    for name, client in (("erin", erin), ("fay", fay)):
+        wanted = [f"{name}: {i}" for i in range(LINES)]
+        client.say(b"".join(b"%d\n" % i for i in range(LINES)))
+        client.compare("D1", client.barrier("D1", wanted), wanted)
+    erin.compare("D1", erin.barrier("D1", []), [])
+
+
+def check_chat(connect: Connect) -> None:
+    """A line goes to everybody else, every one of them, in one order for all."""
+    alice, bob = connect("alice"), connect("bob")
+    carol, dave = connect("carol"), connect("dave")
+    for client in (alice, bob, carol, dave):
+        client.barrier("C3", [])
+    alices, bobs = ([f"{name}: {i}" for i in range(LINES)] for name in ("alice", "bob"))
+    for sender in (alice, bob):
+        sender.say(b"".join(b"%d\n" % i for i in range(LINES)))
+    heard_by_alice = alice.barrier("D2", bobs)
+    heard_by_bob = bob.barrier("D2", alices)
+    heard_by_carol = carol.barrier("D2", alices + bobs)
+    heard_by_dave = dave.barrier("D2", alices + bobs)
+    # A sender's barrier covers its own lines; the readers' came after both of them.
+    heard_by_alice += alice.barrier("D2", bobs)
+    alice.compare("D2", heard_by_alice, bobs)
+    bob.compare("D2", heard_by_bob, alices)
+    carol.compare("D2", sorted(heard_by_carol), sorted(alices + bobs))
+    dave.compare("D4", heard_by_dave, heard_by_carol)
+    carol.say("/pm DAVE psst")
+    carol.barrier("C7", [])
+    dave.compare("C7", dave.barrier("C7", ["@carol: psst"]), ["@carol: psst"])
+    carol.expect("C4", "/quit", ["* bye carol"], ends=True)
+    dave.expect("D3", b"", ["* carol left"])
+
+
+def check_end(connect: Connect) -> None:
+    """`/quit` is answered, and so is all that was said before the input ended."""
+    client = connect("heidi")
+    client.expect("C4", "/quit", ["* bye heidi"], ends=True)
+    client = connect("ivan")
+    client.say(b"/ping last\nno line")
+    client.half_close()
+    client.expect("L5", b"", ["* pong last"], ends=True)

@@ -1,0 +1,217 @@
+"""A blocking client that speaks in lines: what the suite and its tools talk with.
+
+Every wait has an end, and nothing sleeps until "it should have arrived by now": `/ping` is the
+barrier. Its answer proves that all the client sent before has been processed (F5, D4); and what
+had not arrived before the recipient's own pong was never sent.
+"""
+
+import collections
+import itertools
+import re
+import socket
+import struct
+from collections.abc import Iterable
+
+from harness.patience import patience
+
+# Of each conversation so much is kept for the report of a failure.
+EVENTS_KEPT = 12
+BYTES_KEPT = 160
+
+# The probe that looks whether a server is empty is no part of any test, but its coming and going
+# may be announced to the first client of the next one.
+PROBE_NOTICE = re.compile(r"\* settle-\d+ (joined|left)")
+
+numbers = itertools.count(1)
+
+# Who has been told `* hello NAME`, as (port of the server, name): see `wait_until_left`.
+let_in: set[tuple[int, str]] = set()
+
+# The clients that were the last to be made, for the report of a failure.
+made_lately: collections.deque["LineClient"] = collections.deque(maxlen=4)
+
+
+class NoAnswer(TimeoutError):
+    """A wait for a line has ended. `came` are the lines that came meanwhile, `expected` says what
+    would have ended the wait (None: any line)."""
+
+    def __init__(self, message: str, came: Iterable[str] = (), expected: str | None = None) -> None:
+        super().__init__(message)
+        self.came = list(came)
+        self.expected = expected
+
+
+class Closed(EOFError):
+    """The server has closed where a line was to come; `came` and `expected` as in NoAnswer."""
+
+    def __init__(self, message: str, came: Iterable[str] = (), expected: str | None = None) -> None:
+        super().__init__(message)
+        self.came = list(came)
+        self.expected = expected
+
+
+class LineClient:
+    """A client that reads and writes whole lines; each wait ends after `timeout` seconds.
+
+    Lines are str without their ending; bytes that are no UTF-8 appear as `\\xff`. A wait that ends
+    raises NoAnswer (a TimeoutError), the end of the connection Closed (an EOFError); both say what
+    had been awaited and what had come instead.
+    """
+
+    def __init__(self, address: tuple[str, int], timeout: float = 10.0) -> None:
+        self.timeout = timeout
+        self.port = address[1]
+        self.name: str | None = None
+        self.socket = open_socket(address, timeout)
+        # What it has sent and received lately, in order: ("sent" or "came", bytes).
+        self.transcript: collections.deque[tuple[str, bytes]] = collections.deque(
+            maxlen=EVENTS_KEPT
+        )
+        self._received = bytearray()
+        made_lately.append(self)
+
+    def __enter__(self) -> "LineClient":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def send_line(self, line: str) -> None:
+        """Send one line and its LF."""
+        self.send_bytes(line.encode() + b"\n")
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send bytes as they are."""
+        self._note("sent", data)
+        self.socket.settimeout(self.timeout)
+        self.socket.sendall(data)
+
+    def read_line(self) -> str:
+        """The next line. Raises Closed at the end of the connection, a reset included."""
+        while True:
+            while (end := self._received.find(b"\n")) < 0:
+                if not self._receive(self.timeout):
+                    rest = bytes(self._received)
+                    raise Closed(f"{self._who()}: the server closed; rest: {rest!r}")
+            line = self._received[:end].decode(errors="backslashreplace")
+            del self._received[: end + 1]
+            if line.startswith("* hello "):
+                let_in.add((self.port, line.removeprefix("* hello ")))
+            if not PROBE_NOTICE.fullmatch(line):
+                return line
+
+    def read_until(self, wanted: str) -> list[str]:
+        """Read up to and including the line `wanted`; returns the lines that came before it."""
+        lines: list[str] = []
+        try:
+            while (line := self.read_line()) != wanted:
+                lines.append(line)
+        except (Closed, NoAnswer) as error:
+            message = f"{error}; awaited {wanted!r} after {lines[-20:]!r}"
+            raise type(error)(message, lines, wanted) from None
+        return lines
+
+    def read_to_end(self) -> list[str]:
+        """Read until the server has closed; returns all lines.
+
+        A server that closes while our bytes are still on their way ends the connection with a
+        reset: that is TCP's way, and an end like any other.
+        """
+        lines = []
+        while True:
+            try:
+                lines.append(self.read_line())
+            except Closed:
+                if self._received:
+                    raise AssertionError(f"the last line has no LF: {self._received!r}") from None
+                return lines
+            except NoAnswer as error:
+                raise NoAnswer(f"{error}; the end was awaited", lines, "the end") from None
+
+    def join(self, name: str | None = None) -> str:
+        """Go through the handshake; None asks for a guest's name. Returns the name."""
+        greeting = self.read_line()
+        if not re.fullmatch(r"\* .+: enter your name", greeting):
+            raise AssertionError(f"{self._who()} was not greeted but got {greeting!r}")
+        self.send_line(name or "")
+        answer = self.read_line()
+        if not answer.startswith("* hello "):
+            raise AssertionError(f"{name!r} was not let in but got {answer!r}")
+        self.name = answer.removeprefix("* hello ")
+        return self.name
+
+    def ping(self) -> list[str]:
+        """The barrier: returns the lines that came before the answer."""
+        token = f"barrier-{next(numbers)}"
+        self.send_line(f"/ping {token}")
+        return self.read_until(f"* pong {token}")
+
+    def ask(self, command: str) -> list[str]:
+        """Send a line and a `/ping`; returns all that came before the pong."""
+        self.send_line(command)
+        return self.ping()
+
+    def wait_for_data(self, seconds: float) -> bool:
+        """Wait at most `seconds` until there is something to read, the end included."""
+        if self._received:
+            return True
+        self.socket.settimeout(seconds)
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except (TimeoutError, BlockingIOError):  # nothing came; the latter where seconds is 0
+            return False
+        except ConnectionError:  # a reset is an end, and an end is something to read
+            return True
+        return True
+
+    def peek(self) -> bytes:
+        """What has arrived and not been read yet, for a message; at the end there is no more."""
+        try:
+            return bytes(self._received) + self.socket.recv(200, socket.MSG_PEEK)
+        except OSError:
+            return bytes(self._received)
+
+    def half_close(self) -> None:
+        """End our direction only: the server sees the end of input and can still answer."""
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Close with a reset (RST) instead of an orderly end (FIN)."""
+        reset(self.socket)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.socket.close()
+
+    def _receive(self, seconds: float) -> bool:
+        seconds = patience.at_most(seconds)
+        self.socket.settimeout(seconds)
+        try:
+            data = self.socket.recv(65536)
+        except TimeoutError:
+            rest = f"; an unfinished one: {bytes(self._received)!r}" if self._received else ""
+            raise NoAnswer(f"{self._who()}: no line within {seconds:g} s{rest}") from None
+        except ConnectionError:  # a reset is an end as well; callers see Closed
+            data = b""
+        self._note("came", data)
+        self._received += data
+        return bool(data)
+
+    def _note(self, direction: str, data: bytes) -> None:
+        self.transcript.append((direction, bytes(data[:BYTES_KEPT])))
+
+    def _who(self) -> str:
+        return self.name or "a client without a name"
+
+
+def open_socket(address: tuple[str, int], timeout: float) -> socket.socket:
+    """A connected TCP socket; each send leaves as a segment of its own (TCP_NODELAY)."""
+    sock = socket.create_connection(address, timeout)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset: SO_LINGER on, for zero seconds (Stevens, UNP ch. 7.5)."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
