@@ -60,6 +60,7 @@ class RunningServer:
     port: int
     process: subprocess.Popen | None = None  # None: it runs elsewhere, we only know its address
     log_path: Path | None = None  # its standard error, a file: an unread pipe could block it
+    asked_to_stop: bool = False  # by stop()
 
     @property
     def address(self) -> tuple[str, int]:
@@ -74,6 +75,8 @@ class RunningServer:
         """
         if self.process is None:
             return None
+        if self.process.poll() is None:
+            self.asked_to_stop = True
         return end_process(self.process)
 
     def __enter__(self) -> "RunningServer":
@@ -162,12 +165,13 @@ def _wait_until_listening(
         with contextlib.suppress(subprocess.TimeoutExpired):  # still alive: the message says so
             process.wait(timeout=max(0.1, deadline - time.monotonic()))
     if process.poll() is not None:
-        what = f"ended with status {process.returncode} before it was listening"
+        what = f"{how_it_ended(process.returncode)} before it was listening"
     elif line:
         what = f"said {line.strip()!r} where 'NAME listening on HOST:PORT' was expected"
     else:
         what = f"was not listening after {startup_seconds:g} s"
-    raise LaunchError(f"{name} {what}{_last_words(log_path)}")
+    words = "".join(f": {line.strip()}" for line in last_words(log_path))
+    raise LaunchError(f"{name} {what}{words}")
 
 
 def _drain(process: subprocess.Popen) -> "queue.Queue[str]":
@@ -319,6 +323,18 @@ def _new_log(name: str) -> Path:
     return Path(path)
 
 
-def _last_words(log_path: Path) -> str:
-    lines = log_path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f": {lines[-1].strip()}" if lines else ""
+def how_it_ended(status: int) -> str:
+    """An exit status in words: "ended with status 3", or "was killed by SIGTERM"."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # a signal that this Python has no name for
+        return f"was killed by signal {-status}"
+
+
+def last_words(log_path: Path, lines: int = 1) -> list[str]:
+    """The last lines that a server has written to its standard error; bounded, however much."""
+    with log_path.open("rb") as log:
+        log.seek(max(0, log_path.stat().st_size - 4096 * lines))
+        return log.read().decode(errors="replace").strip().splitlines()[-lines:]

@@ -10,6 +10,7 @@ import itertools
 import re
 import socket
 import struct
+import time
 from collections.abc import Iterable
 
 from harness.patience import patience
@@ -67,6 +68,7 @@ class LineClient:
         self.transcript: collections.deque[tuple[str, bytes]] = collections.deque(
             maxlen=EVENTS_KEPT
         )
+        self.active_at = 0.0  # when it last sent, received or began to wait (time.monotonic)
         self._received = bytearray()
         made_lately.append(self)
 
@@ -185,10 +187,12 @@ class LineClient:
 
     def _receive(self, seconds: float) -> bool:
         seconds = patience.at_most(seconds)
+        self.active_at = time.monotonic()
         self.socket.settimeout(seconds)
         try:
             data = self.socket.recv(65536)
         except TimeoutError:
+            patience.lose()
             rest = f"; an unfinished one: {bytes(self._received)!r}" if self._received else ""
             raise NoAnswer(f"{self._who()}: no line within {seconds:g} s{rest}") from None
         except ConnectionError:  # a reset is an end as well; callers see Closed
@@ -198,6 +202,7 @@ class LineClient:
         return bool(data)
 
     def _note(self, direction: str, data: bytes) -> None:
+        self.active_at = time.monotonic()
         self.transcript.append((direction, bytes(data[:BYTES_KEPT])))
 
     def _who(self) -> str:

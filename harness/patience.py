@@ -4,26 +4,46 @@ A server that misses one answer misses many, and ten seconds for each of them wo
 the waits get shorter with each that was in vain. A server that answers never notices.
 """
 
+# Seconds: the first wait for somebody's server, the second, and those after two in vain.
+FIRST_WAIT = 10.0
+SECOND_WAIT = 4.0
+FURTHER_WAITS = 1.0
+# The least where a rule lets the server take seconds, and once very many waits were in vain.
+FOR_SECONDS = 4.0
+VERY_MANY = 12
+WAITS_AFTER_VERY_MANY = 0.5
+
 
 class Patience:
     """Bounds waits, in seconds: whole at first, then less and less."""
 
     def __init__(self) -> None:
-        self.lost = 0
+        self.in_vain = 0  # waits since the test began
+        self._limit: float | None = None
+
+    def begin(self, in_vain: int, is_ours: bool, for_seconds: bool) -> None:
+        """A test begins. So many waits were in vain in those before that have failed.
+
+        `is_ours`: the server is known to answer; what is long is long by design.
+        `for_seconds`: the test is about a rule that lets a server take seconds.
+        """
+        self.in_vain = 0
+        if in_vain == 0:
+            self._limit = None if is_ours else FIRST_WAIT
+        elif in_vain == 1:
+            self._limit = SECOND_WAIT
+        elif in_vain < VERY_MANY:
+            self._limit = FOR_SECONDS if for_seconds else FURTHER_WAITS
+        else:
+            self._limit = WAITS_AFTER_VERY_MANY
 
     def lose(self) -> None:
-        """A wait has been in vain."""
-        self.lost += 1
-
-    def restore(self) -> None:
-        """Another server: nothing is known against it."""
-        self.lost = 0
+        """A wait was in vain."""
+        self.in_vain += 1
 
     def at_most(self, seconds: float) -> float:
         """`seconds`, or what is left of our patience."""
-        if self.lost == 0:
-            return seconds
-        return min(seconds, 4.0 if self.lost == 1 else 1.0)
+        return seconds if self._limit is None else min(seconds, self._limit)
 
 
 patience = Patience()

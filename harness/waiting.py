@@ -14,6 +14,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = 10.0) 
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
+            patience.lose()
             raise TimeoutError(f"not within {seconds:g} s: {what}")
         time.sleep(0.01)  # only the pause between two looks
 

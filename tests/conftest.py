@@ -14,7 +14,11 @@ import os
 import re
 import shlex
 import signal
+import socket
+import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,13 +27,27 @@ try:
 except ImportError:  # Windows
     resource = None
 
+from harness import conformance
 from harness.answers import IDLE_TIMEOUT
-from harness.launcher import PROFILES, VERSIONS, RunningServer, launch, server_command
-from harness.line_client import LineClient
+from harness.launcher import (
+    PROFILES,
+    VERSIONS,
+    LaunchError,
+    RunningServer,
+    how_it_ended,
+    last_words,
+    launch,
+    server_command,
+)
+from harness.line_client import LineClient, made_lately
+from harness.patience import patience
 from harness.process_view import ProcessView
 from harness.waiting import wait_until, wait_until_empty
+from tests import rules
 from tests.conversation import Conversation
 from tests.crowd import Crowd
+from tests.rule_report import Findings, Outcome, RuleBroken, explain, transcript_of
+from tests.rule_report import write as write_report
 
 ADDRESS = re.compile(r"\[?(?P<host>[^\s\[\]{}]+?)\]?:(?P<port>\d{1,5})")
 
@@ -67,7 +85,7 @@ class Target:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """--server and --profile: test a server that is not one of our four."""
+    """--server and --profile: test a server that is not one of our four; and by which rules."""
     group = parser.getgroup("server under test")
     group.addoption(
         "--server",
@@ -84,29 +102,86 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=sorted(set(PROFILES.values())),
         help="which delivery rules the server given with --server keeps",
     )
+    group.addoption(
+        "--rule",
+        action="append",
+        default=[],
+        metavar="RULE",
+        help="only the tests that name this rule of PROTOCOL.md, such as H4; may be repeated. "
+        "'launch' is the launch contract. Each rule is a mark, too: -m 'H4 or F5'",
+    )
+    group.addoption(
+        "--keep-going",
+        action="store_true",
+        help="run the suite although the short check of a server given with --server has failed",
+    )
+    group.addoption(
+        "--every-case",
+        action="store_true",
+        help="with --server: run the other cases of a test, too, when one of them has failed",
+    )
+    group.addoption(
+        "--run-limit",
+        type=float,
+        metavar="SECONDS",
+        help="end the run after so long, with its results so far (300 with --server)",
+    )
+    group.addoption(
+        "--rule-report",
+        type=Path,
+        metavar="FILE",
+        help="with --server: write what became of each test, by rule, as JSON",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marks; refuse options that make no sense in one line."""
     config.addinivalue_line("markers", "profile(name): a rule of the echo or of the chat profile")
     config.addinivalue_line("markers", "versions(*names): a fact about these of our versions only")
+    for rule in rules.RULES:
+        config.addinivalue_line("markers", f"{rule}: names this rule of PROTOCOL.md")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So does a shell that starts us in the background, and all that we start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[TARGETS] = _targets(config)
     config.stash[SERVERS] = {}
+    config.stash[FINDINGS] = {}
+    config.stash[FAILED_FUNCTIONS] = set()
+    config.stash[CUT_SHORT] = []
+    if not config.option.collectonly:
+        _end_in_order(config)
 
 
 TARGETS = pytest.StashKey[list[Target]]()
 SERVERS = pytest.StashKey[dict[str, RunningServer]]()
-PASSED = pytest.StashKey[bool]()
+FINDINGS = pytest.StashKey[dict[str, Findings]]()
+FAILED_FUNCTIONS = pytest.StashKey[set[tuple[str, str]]]()
+CUT_SHORT = pytest.StashKey[list[str]]()
+OUTCOME = pytest.StashKey[Outcome]()
+USED_SERVERS = pytest.StashKey[list[RunningServer]]()
+COMPARED = pytest.StashKey[tuple[object, object]]()
+
+# Failures at the look whether a test has left the server empty. After so many a server gets no
+# more such looks, each of which would be a wait in vain: every test has a server of its own then.
+NOT_EMPTY = pytest.StashKey[list[str]]()
+LOOKS_IN_VAIN = 2
+
+RULELESS = [rules.LAUNCH]
+
+# A server that makes us wait for these may take seconds by right.
+RULES_ABOUT_TIME = {"C4", "C6", "F7", "L1", "L2", "L3", "L4", "L5", rules.LAUNCH}
 
 
 def _targets(config: pytest.Config) -> list[Target]:
     given, profile = config.getoption("--server"), config.getoption("--profile")
+    for rule in config.getoption("--rule"):
+        if rule not in rules.RULES:
+            raise pytest.UsageError(f"--rule {rule}: there are {', '.join(rules.RULES)}")
     if given is None:
         if profile is not None:
             raise pytest.UsageError("--profile goes with --server; our versions have their own")
+        if config.getoption("--rule-report") is not None:
+            raise pytest.UsageError("--rule-report goes with --server")
         return [Target(name, PROFILES[name]) for name in VERSIONS]
     if profile is None:
         raise pytest.UsageError("--server needs --profile echo or --profile chat beside it")
@@ -115,6 +190,33 @@ def _targets(config: pytest.Config) -> list[Target]:
     if match := ADDRESS.fullmatch(given):
         return [Target("server", profile, address=(match["host"], int(match["port"])))]
     raise pytest.UsageError(f"--server needs HOST:PORT or a command with {{port}}, got {given!r}")
+
+
+def _end_in_order(config: pytest.Config) -> None:
+    """SIGTERM, and the end of --run-limit, end the run with its results and without a server."""
+
+    def end(why: str) -> None:
+        if not config.stash[CUT_SHORT]:
+            # pytest says in the environment what it is doing.
+            if during := os.environ.get("PYTEST_CURRENT_TEST"):
+                why = f"{why} during {during}"
+            config.stash[CUT_SHORT].append(why)
+            pytest.exit(f"{why}: the results so far", returncode=pytest.ExitCode.INTERRUPTED)
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGTERM, lambda number, frame: end("ended by SIGTERM"))
+    seconds = _run_limit(config)
+    if seconds is not None and hasattr(signal, "setitimer"):
+        why = f"ended by --run-limit {seconds:g}"
+        signal.signal(signal.SIGALRM, lambda number, frame: end(why))
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def _run_limit(config: pytest.Config) -> float | None:
+    if config.getoption("--run-limit") is not None:
+        return config.getoption("--run-limit")
+    return None if config.getoption("--server") is None else 300.0
 
 
 def _belongs(target: Target, definition: pytest.Item) -> bool:
@@ -134,31 +236,203 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("target", chosen, ids=[target.name for target in chosen])
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Each rule that a test's docstring names is a mark of it."""
+    for rule in _rules_of(item):
+        item.add_marker(rule)
+
+
+def _rules_of(item: pytest.Item) -> list[str]:
+    """The rules that a test is about; none for a test of anything but a server."""
+    if "target" not in item.fixturenames:
+        return []
+    return rules.named_in(item.function.__doc__)
+
+
+def _target_of(item: pytest.Item) -> Target | None:
+    return item.callspec.params.get("target") if hasattr(item, "callspec") else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is not about the server given with --server."""
-    if config.getoption("--server") is None:
-        return
+    """Deselect what is not about the server given with --server, or not about these rules."""
+    chosen_rules = set(config.getoption("--rule"))
     kept, dropped = [], []
     for item in items:
-        target = item.callspec.params.get("target") if hasattr(item, "callspec") else None
-        (kept if target and _belongs(target, item) else dropped).append(item)
-    config.hook.pytest_deselected(items=dropped)
+        target = _target_of(item)
+        belongs = config.getoption("--server") is None or (target and _belongs(target, item))
+        if chosen_rules and chosen_rules.isdisjoint(_rules_of(item)):
+            belongs = False
+        (kept if belongs else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+    if config.getoption("--server") is not None:
+        # The fundamental rules first: a run that is cut short has tested them then.
+        kept.sort(key=lambda item: rules.FUNDAMENTAL_FIRST.index((_rules_of(item) or RULELESS)[0]))
     items[:] = kept
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session) -> None:
+    """Before the first test: does somebody's server start, and speak this protocol at all?"""
+    config = session.config
+    if config.getoption("--server") is None or config.option.collectonly or not session.items:
+        return
+    (target,) = config.stash[TARGETS]
+    findings = _findings(config, target)
+    try:
+        running = target.start()
+    except LaunchError as error:
+        findings.preflight = str(error)
+        raise _no_use(session, "it does not start") from None
+    if target.address is not None and (reason := _why_unreachable(target.address)):
+        findings.preflight = f"no server at {config.getoption('--server')}: {reason}"
+        raise _no_use(session, "it is not there")
+    findings.preflight = conformance.first_fault(running)
+    ended = _how_it_ended(running)
+    running.__exit__()
+    if findings.preflight is not None:
+        if ended:
+            came = f"{findings.preflight.came}; {ended}"
+            findings.preflight = dataclasses.replace(findings.preflight, came=came)
+        chosen = config.getoption("--rule") or config.getoption("markexpr")
+        if not (config.getoption("--keep-going") or chosen):
+            raise _no_use(session, f"it breaks {findings.preflight.rule} (--keep-going: test on)")
+
+
+def _no_use(session: pytest.Session, why: str) -> Exception:
+    session.config.stash[CUT_SHORT].append(f"the short check of the server failed: {why}")
+    session.shouldfail = f"{len(session.items)} tests not run: {why}"
+    return session.Failed(session.shouldfail)
+
+
+def _why_unreachable(address: tuple[str, int]) -> str | None:
+    try:
+        socket.create_connection(address, timeout=5).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def _findings(config: pytest.Config, target: Target) -> Findings:
+    return config.stash[FINDINGS].setdefault(target.name, Findings(target.name))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Begin with full patience if the server has earned it; one failed case stands for all."""
+    made_lately.clear()
+    target, named = _target_of(item), _rules_of(item)
+    if target is None or not named:
+        patience.begin(in_vain=0, is_ours=True, for_seconds=False)
+        return
+    outcome = Outcome(_short_id(item), named, "not run", target.name)
+    item.stash[OUTCOME] = outcome
+    item.stash[USED_SERVERS] = []
+    _findings(item.config, target).outcomes.append(outcome)
+    in_vain = sum(earlier.waits_in_vain for earlier in _findings(item.config, target).outcomes)
+    patience.begin(in_vain, target.is_ours, for_seconds=named[0] in RULES_ABOUT_TIME)
+    one_is_enough = item.config.getoption("--server") and not item.config.getoption("--every-case")
+    if one_is_enough and (target.name, outcome.function) in item.config.stash[FAILED_FUNCTIONS]:
+        pytest.skip("not run: another case of this test has failed (--every-case runs all)")
+
+
+def _short_id(item: pytest.Item) -> str:
+    """FILE::TEST[PARAMETERS], without folders and without the target."""
+    return item.nodeid.rpartition("/")[2]
+
+
+def pytest_assertrepr_compare(
+    config: pytest.Config, op: str, left: object, right: object
+) -> list[str] | None:
+    """Remember what came and what was expected; pytest words the message."""
+    if op == "==":
+        config.stash[COMPARED] = (left, right)
+    return None
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """Remember whether the test passed: a server that has seen a failure is not used again."""
+    """Remember what became of the test, and why: a server that has seen a failure is not reused."""
     report = yield
-    if report.when == "call":
-        item.stash[PASSED] = report.passed
+    outcome = item.stash.get(OUTCOME, None)
+    if outcome is None:
+        return report
+    if report.failed:
+        _note_failure(item, call, report, outcome)
+    elif report.skipped:
+        outcome.message = str(call.excinfo.value)
+        outcome.outcome = "not run" if outcome.message.startswith("not run") else "skipped"
+    elif report.when == "call":
+        outcome.outcome = "passed"
     return report
 
 
+def _note_failure(
+    item: pytest.Item, call: pytest.CallInfo, report: pytest.TestReport, outcome: Outcome
+) -> None:
+    error = call.excinfo.value
+    if isinstance(error, RuleBroken):
+        # Each test looks for this, and is not to blame for it.
+        function = outcome.test.partition("::")[0] + f"::(after each test) {error.rule}"
+        outcome = Outcome(function, [error.rule], "failed", outcome.target)
+        _findings(item.config, _target_of(item)).outcomes.append(outcome)
+    elif outcome.outcome == "failed":
+        return
+    outcome.outcome = "failed"
+    outcome.waits_in_vain = patience.in_vain
+    explain(outcome, error, item.config.stash.get(COMPARED, None))
+    item.config.stash[FAILED_FUNCTIONS].add((outcome.target, outcome.function))
+    ended = [text for running in item.stash[USED_SERVERS] if (text := _how_it_ended(running))]
+    if ended:
+        outcome.server = ended[-1]
+        report.sections.append(("the server under test", ended[-1]))
+    talk = "\n".join(filter(None, map(transcript_of, made_lately)))
+    if talk:
+        report.sections.append(("the end of the conversation (> sent, < came)", talk))
+
+
+def _how_it_ended(running: RunningServer) -> str | None:
+    """The exit status and the last words of a server that was not asked to end; else None."""
+    process = running.process
+    if process is None or running.asked_to_stop:
+        return None
+    # A connection that breaks is seen a moment before the process is gone that broke it.
+    try:
+        status = process.wait(timeout=0.2)
+    except subprocess.TimeoutExpired:
+        return None
+    words = "\n".join(last_words(running.log_path, 8)) if running.log_path.exists() else ""
+    return f"the server {how_it_ended(status)}" + (f"; its last words:\n{words}" if words else "")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The failures by rule, the fundamental rules first; and where to begin."""
+    for findings in config.stash.get(FINDINGS, {}).values():
+        lines = findings.summary()
+        if lines:
+            terminalreporter.section("by rule", yellow=True)
+        for line in lines:
+            terminalreporter.line(line)
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Stop the servers that were kept from test to test."""
+    """Stop the servers that were kept from test to test, and write the report by rule."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, 0)
     for running in config.stash.get(SERVERS, {}).values():
         running.__exit__()
+    path = config.getoption("--rule-report")
+    if path is not None and config.stash.get(TARGETS, None) and not config.option.collectonly:
+        (target,) = config.stash[TARGETS]
+        cut_short = "; ".join(config.stash[CUT_SHORT]) or None
+        write_report(
+            path,
+            _findings(config, target),
+            config.getoption("--server"),
+            target.profile,
+            cut_short,
+        )
 
 
 @pytest.fixture
@@ -172,20 +446,46 @@ def server(target: Target, request: pytest.FixtureRequest) -> Iterator[RunningSe
     running = servers.pop(target.name, None)
     if running is None or (running.process and running.process.poll() is not None):
         running = target.start()
+    request.node.stash.setdefault(USED_SERVERS, []).append(running)
     log_size = running.log_path.stat().st_size if running.log_path else 0
     yield running
-    if not request.node.stash.get(PASSED, False):
+    outcome = request.node.stash.get(OUTCOME, None)
+    if outcome is None or outcome.outcome != "passed":
         running.__exit__()
         return
     try:
-        if running.process is not None and running.process.poll() is not None:
-            raise AssertionError(f"the server ended, status {running.process.returncode}")
-        wait_until_empty(running.address)
+        if ended := _how_it_ended_by_now(running):
+            raise RuleBroken("L6", ended)
+        _check_that_all_have_left(request.config, target, running)
         _check_log(running, target, log_size)
     except BaseException:
         running.__exit__()
         raise
-    servers[target.name] = running
+    if len(request.config.stash.get(NOT_EMPTY, [])) < LOOKS_IN_VAIN:
+        servers[target.name] = running
+    else:
+        running.__exit__()
+
+
+def _how_it_ended_by_now(running: RunningServer) -> str | None:
+    if running.process is None or running.process.poll() is None:
+        return None
+    return _how_it_ended(running)
+
+
+def _check_that_all_have_left(
+    config: pytest.Config, target: Target, running: RunningServer
+) -> None:
+    """A name is free again, and `/list` without it, as soon as its client is gone (H5)."""
+    not_empty = config.stash.setdefault(NOT_EMPTY, [])
+    if len(not_empty) >= LOOKS_IN_VAIN:
+        return
+    try:
+        wait_until_empty(running.address)
+    except (AssertionError, OSError, EOFError) as error:
+        if not target.is_ours:
+            not_empty.append(str(error))
+        raise RuleBroken("H5", f"after the test had ended: {error}") from None
 
 
 @pytest.fixture
@@ -195,12 +495,16 @@ def launch_server(target: Target, request: pytest.FixtureRequest) -> Iterator[Ca
     Whatever the test did to it, its log must be free of tracebacks in the end.
     """
     if not target.keeps_launch_contract:
-        pytest.skip("this test starts the server with options: --server has no {options}")
+        pytest.skip(
+            "this test starts the server with options, and --server has no {options}: let your "
+            "server take them, and write --server 'CMD --port {port} {options}'"
+        )
     with contextlib.ExitStack() as stack:
 
         def start(*options: str, **popen_options) -> RunningServer:
             running = stack.enter_context(target.start(*options, **popen_options))
             started.append(running)
+            request.node.stash.setdefault(USED_SERVERS, []).append(running)
             return running
 
         started: list[RunningServer] = []
@@ -217,7 +521,7 @@ def _check_log(running: RunningServer, target: Target, start: int = 0) -> None:
             log.seek(start)
             text = log.read().decode(errors="replace")
         if re.search("traceback|exception", text, re.IGNORECASE):
-            raise AssertionError(f"an exception in the server's log:\n{text[-3000:]}")
+            raise RuleBroken(rules.LAUNCH, f"an exception in the server's log:\n{text[-3000:]}")
 
 
 @pytest.fixture
@@ -261,7 +565,10 @@ def crowd() -> Iterator[Callable[[RunningServer], Crowd]]:
 def inspect(target: Target) -> Callable[[RunningServer], ProcessView]:
     """`inspect(server)`: threads, descriptors, CPU time and memory of its process."""
     if not target.keeps_launch_contract:
-        pytest.skip("this test looks into the server's process: --server has no {options}")
+        pytest.skip(
+            "this test looks into the server's process, and --server has no {options}: let the "
+            "command be the server itself, and write --server 'CMD --port {port} {options}'"
+        )
     if not os.path.isdir("/proc/self/task"):
         pytest.skip("this test reads /proc, which this system does not have")
     return lambda running: ProcessView(running.process.pid)

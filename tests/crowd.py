@@ -103,6 +103,7 @@ class Crowd:
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
+                patience.lose()
                 raise TimeoutError(f"not within {seconds:g} s: {what}")
             self._turn(0.05)
 

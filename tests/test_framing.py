@@ -212,3 +212,16 @@ def test_many_lines_in_one_segment(conversation):
     told, delivered = conversation.outcome()
     assert told == [f"* pong {n}" for n in range(1000)]
     assert delivered == [f"line {n}" for n in range(1000)]
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \t \n", b"\r\n", "\u00a0\u2003\n".encode()])
+def test_an_empty_line_is_ignored(conversation, blank):
+    """F6: it is neither text nor command, and nobody hears of it."""
+    conversation.alice.send_bytes(blank + b"/ping x\n" + blank)
+    assert conversation.outcome() == (["* pong x"], [])
+
+
+def test_white_space_around_a_line_is_stripped(conversation):
+    """F6: of a text and of a command, whatever Unicode calls white space; not inside of it."""
+    conversation.alice.send_bytes("\t two  words\u00a0\r\n \u2003/ping x \n".encode())
+    assert conversation.outcome() == (["* pong x"], ["two  words"])

@@ -9,6 +9,7 @@ import pytest
 
 from harness.answers import IDLE_TIMEOUT, SHUTTING_DOWN
 from harness.line_client import open_socket
+from harness.patience import patience
 from harness.waiting import wait_until, wait_until_left
 
 # The rule says 2 seconds (L4). The rest is for a machine that has other things to do.
@@ -21,14 +22,18 @@ MORE_THAN_A_TURN = b"and another thing\n" * 20_000
 def read_to_an_orderly_end(connection, who):
     """All lines up to the server's end of output. A reset is none: it can destroy last words."""
     received = bytearray()
-    connection.settimeout(10)
+    seconds = patience.at_most(10)
+    connection.settimeout(seconds)
     try:
         while data := connection.recv(65536):
             received += data
     except ConnectionError:
         pytest.fail(f"{who} got a reset in place of an orderly end, after {bytes(received[-60:])}")
     except TimeoutError:
-        pytest.fail(f"{who} waited 10 s for the server to close, after {bytes(received[-60:])}")
+        patience.lose()
+        pytest.fail(
+            f"{who} waited {seconds:g} s for the server to close, after {bytes(received[-60:])}"
+        )
     # A reset that came after the end of output is not reported by recv().
     if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         pytest.fail(f"{who} got a reset after the end of output: {os.strerror(error)}")

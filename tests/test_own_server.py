@@ -61,10 +61,19 @@ def test_an_address():
 
 
 def test_a_server_of_the_other_profile():
-    """A chat room that is said to be an echo server is found out, by the right test."""
-    done = run_suite("--server", f"{command_line(str(SERVER))} --port {{port}}", "--profile=echo")
+    """A chat room that is said to be an echo server is found out, by the short check and by a test.
+
+    That ends the run, unless one wants to know more.
+    """
+    server = f"{command_line(str(SERVER))} --port {{port}}"
+    done = run_suite("--server", server, "--profile=echo")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "server does not keep rule D1: (echo) A line of text from alice comes" in done.stdout
+    assert "FAILED" not in done.stdout
+    done = run_suite("--server", server, "--profile=echo", "--keep-going")
     assert done.returncode == pytest.ExitCode.TESTS_FAILED
     assert "FAILED test_delivery.py::test_echo[server]" in done.stdout
+    assert "server: D1 is broken; begin with D1." in done.stdout
 
 
 @pytest.mark.parametrize(

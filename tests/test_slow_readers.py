@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from harness.answers import IDLE_TIMEOUT
+from harness.patience import patience
 from harness.waiting import wait_until, wait_until_left
 from tests.crowd import Member
 
@@ -427,12 +428,14 @@ def test_answers_before_a_quit(launch_server):
     answers = [f"* pong{question.removeprefix('/ping')}" for question in questions]
     outgoing = "\n".join(["asker", *questions, "/quit", ""]).encode()
     received = bytearray()
+    limit = patience.at_most(20)
     begin = time.monotonic()
     with connect_with_small_buffer(launch_server()) as connection:
         while True:
             seconds = time.monotonic() - begin
-            if seconds > 20:
-                raise TimeoutError(f"no end within 20 s, after {len(received)} bytes")
+            if seconds > limit:
+                patience.lose()
+                raise TimeoutError(f"no end within {limit:g} s, after {len(received)} bytes")
             wanted = [connection] if len(received) < RATE * seconds else []
             readable, _, _ = select.select(wanted, [], [], 0.01)
             try:
