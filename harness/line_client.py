@@ -168,6 +168,7 @@ class LineClient:
 
     def peek(self) -> bytes:
         """What has arrived and not been read yet, for a message; at the end there is no more."""
+        self.socket.settimeout(0)
         try:
             return bytes(self._received) + self.socket.recv(200, socket.MSG_PEEK)
         except OSError:

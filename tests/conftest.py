@@ -337,7 +337,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _short_id(item: pytest.Item) -> str:
     """FILE::TEST[PARAMETERS], without folders and without the target."""
-    return item.nodeid.rpartition("/")[2]
+    return f"{item.path.name}::{item.name}"
 
 
 def pytest_assertrepr_compare(

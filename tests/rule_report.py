@@ -162,7 +162,7 @@ class Findings:
             verb = "fails" if len(others) == 1 else "fail"
             sentence += f"; {', '.join(others)} {verb} because of it perhaps"
         lines.append(f"{sentence}; begin with {begin_with}.")
-        dead = sum("ended" in outcome.server for outcome in self.outcomes)
+        dead = sum(bool(outcome.server) for outcome in self.outcomes)
         if dead:
             times = "once" if dead == 1 else f"{dead} times"
             lines.append(f"The server ended {times} while it was being tested.")
@@ -180,7 +180,7 @@ class Findings:
         for label in ("sent", "came", "expected", "message", "server"):
             text = getattr(outcome, label)
             if text and not (label == "message" and outcome.expected):
-                lines.append(f"    {label:9} {text}")
+                lines.append(f"    {label:9} {text}".replace("\n", "\n" + 14 * " "))
         return lines
 
     def _preflight_summary(self) -> list[str]:

@@ -189,7 +189,8 @@ def test_help_on_a_standard_output_that_takes_nothing(target, output):
     assert_no_traceback(done.stderr)
     assert len(done.stderr.splitlines()) <= 1, f"more than one line:\n{done.stderr}"
     # Without any standard output Python's print() does nothing, and all is well.
-    assert done.returncode in ([0] if output is closed else [1, 2])
+    wanted = [0] if output is closed else [1, 2]
+    assert done.returncode in wanted, f"exit status {done.returncode}, and not one of {wanted}"
 
 
 # Run in front of a server: what CPython does when the system refuses a thread.
@@ -244,7 +245,8 @@ def test_first_line(target):
         finally:
             process.terminate()
         assert process.stdout.read() == b"", "the first line was not the only one"
-        assert process.wait(timeout=10) == 0
+        status = process.wait(timeout=10)
+        assert status == 0, f"exit status {status} after the signal; 0 is success"
 
 
 def test_ipv6(launch_server, join):
@@ -322,7 +324,7 @@ DEFAULTS = {
 def test_options_and_their_defaults(target):
     """Launch contract, L1, L3: as `--help` tells them, for nobody would wait for 300 s here."""
     done = run_to_its_end(target.command("--help"))
-    assert done.returncode == 0
+    assert done.returncode == 0, f"exit status {done.returncode}; 0 is success"
     _, _, descriptions = done.stdout.partition("\noptions:\n")
     described = dict(re.findall(r"^  (--[\w-]+)(.*(?:\n {5,}.*)*)", descriptions, re.MULTILINE))
     for option, default in DEFAULTS.items():

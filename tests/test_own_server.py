@@ -4,8 +4,11 @@ The somebody else is one of our servers in disguise, started by a command line o
 address; and once under a false flag, for a suite that never goes red proves nothing.
 """
 
+import json
 import os
+import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +16,9 @@ from pathlib import Path
 import pytest
 
 from harness.launcher import REPOSITORY, launch, server_command
+from harness.waiting import wait_until
+from tests.processes import Marked
+from tests.rule_report import Findings, Outcome
 
 SERVER = REPOSITORY / "v4_asyncio" / "server.py"
 A_FEW_TESTS = ["test_delivery.py", "-k", "test_echo or test_chat or test_left_once_after_an_idle"]
@@ -90,3 +96,227 @@ def test_options_that_make_no_sense(options, said):
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert said in line
+
+
+# What a run against a server that is wrong says, and how soon
+
+
+def run_against(
+    tmp_path,
+    source,
+    *options,
+    tests=("test_handshake.py",),
+    command="{python} {file} {port} {options}",
+):
+    """Run the suite against a server of the echo profile with that source."""
+    path = tmp_path / "server.py"
+    path.write_text(source)
+    command = command.replace("{python}", shlex.quote(sys.executable))
+    command = command.replace("{file}", shlex.quote(str(path)))
+    return run_suite("--server", command, "--profile=echo", *options, tests=tests)
+
+
+# One line is sent to who connects, and each line that comes is answered with it.
+ANOTHER_PROTOCOL = """
+import socketserver, sys
+
+class Handler(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"220 mail.example\\r\\n")
+        for line in self.rfile:
+            self.wfile.write(b"500 what?\\r\\n")
+
+socketserver.ThreadingTCPServer.daemon_threads = True
+socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "import sys; sys.exit('no such device')",
+            ["server ended with status 1 before it was listening: no such device"],
+        ),
+        ("import os; os.abort()", ["server was killed by SIGABRT before it was listening"]),
+        (
+            ANOTHER_PROTOCOL,
+            [
+                "server does not keep rule H1: On connect the server sends `* VERSION: enter",
+                "    sent      nothing",
+                r"    came      b'220 mail.example\r\n'",
+                "    expected  '* VERSION: enter your name'",
+            ],
+        ),
+    ],
+    ids=["it-exits", "it-is-killed", "another-protocol"],
+)
+def test_a_server_of_no_use_is_one_message(tmp_path, source, said):
+    """Not one for each of two hundred tests, of which none is run."""
+    done = run_against(tmp_path, source)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    for line in said:
+        assert done.stdout.count(line) == 1, done.stdout
+    assert re.search(r"! \d+ tests not run: it (does not start|breaks H1) ", done.stdout)
+    assert "Traceback" not in done.stdout
+    assert summary(done) == "no tests ran"
+
+
+def test_an_address_where_nobody_is():
+    """One line that says so."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        done = run_suite("--server", address, "--profile=echo")
+    assert f"no server at {address}: Connection refused" in done.stdout
+    assert "not run: it is not there" in done.stdout
+
+
+def broken_v2(wrong, right):
+    """v2_select's source with one place changed; it is started as `server.py --port {port}`."""
+    source = (REPOSITORY / "v2_select" / "server.py").read_text()
+    assert source.count(right) == 1
+    return source.replace(right, wrong)
+
+
+AS_OURS = "{python} {file} --port {port} {options}"
+ANSWER_COMMAND = '    if command == "/ping":\n'
+
+
+def test_a_server_that_dies_in_the_middle(tmp_path):
+    """How it ended and its last words stand in the failure, and in the closing summary."""
+    dying = """    if command == "/foo":
+        import os
+        import signal
+
+        print("one bug too many", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = run_against(
+        tmp_path,
+        broken_v2(dying + ANSWER_COMMAND, ANSWER_COMMAND),
+        tests=["test_commands.py", "-k", "test_unknown_commands"],
+        command=AS_OURS,
+    )
+    said = (
+        r"the server was killed by SIGKILL; its last words:\n(?:.* joined\n){2} *one bug too many"
+    )
+    assert len(re.findall(said, done.stdout)) == 2, done.stdout
+    assert "server: C5 is broken; begin with C5." in done.stdout
+    assert "The server ended once while it was being tested." in done.stdout
+    assert "b'/foo" in done.stdout.partition("the end of the conversation")[2]
+    # The other cases of the test would say the same.
+    assert summary(done).startswith("1 failed, 6 skipped, ")
+
+
+def test_what_is_broken_is_put_together_by_rule(tmp_path):
+    """In the closing summary, and in the file for --rule-report."""
+    report = tmp_path / "report.json"
+    done = run_against(
+        tmp_path,
+        broken_v2("MAX_LINE = 1000", "MAX_LINE = 1024"),
+        "--keep-going",
+        f"--rule-report={report}",
+        tests=["test_framing.py", "test_delivery.py", "-k", "1024_bytes or test_echo"],
+        command=AS_OURS,
+    )
+    assert "server: F2 is broken; begin with F2." in done.stdout
+    (about,) = re.findall(r"^F2  A line holds at most 1024 .*\n(?: {4}.*\n)+", done.stdout, re.M)
+    said = [line.split()[0] for line in about.splitlines()]
+    assert said == ["F2", "test", "sent", "came", "expected"], about
+    assert "! line too long" in about.partition("came")[2].partition("expected")[0]
+    found = json.loads(report.read_text())
+    assert found["begin_with"] == found["preflight"]["rule"] == "F2"
+    assert found["cut_short"] is None
+    assert next(iter(found["rules"])) == "H1"
+    assert "D2" not in found["rules"]
+    assert found["rules"]["F2"]["text"].startswith("A line holds at most 1024 bytes")
+    outcomes = [test["outcome"] for test in found["rules"]["F2"]["tests"]]
+    assert outcomes.count("failed") == 1
+    assert set(outcomes[outcomes.index("failed") + 1 :]) == {"not run"}
+    assert {test["outcome"] for test in found["rules"]["D1"]["tests"]} == {"passed"}
+
+
+def outcomes(rule, *of_functions):
+    """Made-up outcomes of the tests of a rule, one for each function."""
+    return [
+        Outcome(f"test_{rule}.py::test_{number}", [rule], outcome, "server")
+        for number, outcome in enumerate(of_functions)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        (
+            [*outcomes("D2", "failed"), *outcomes("F5", "failed"), *outcomes("H3", "failed")],
+            "server: H3 is broken; F5, D2 fail because of it perhaps; begin with H3.",
+        ),
+        # Half of its own tests are the mark of a broken rule.
+        (
+            [*outcomes("F5", "failed", *["passed"] * 3), *outcomes("L6", "failed", "passed")],
+            "server: L6 is broken; F5 fails because of it perhaps; begin with L6.",
+        ),
+        ([*outcomes("D3", "failed", "passed", "passed")], "server: D3 is broken; begin with D3."),
+    ],
+)
+def test_where_to_begin(seen, said):
+    """With the rule without which the others cannot be kept."""
+    assert Findings("server", seen).summary()[0] == said
+
+
+def test_rules_are_marks():
+    """`--rule H4` and `-m H4` select the tests that name the rule, and no others."""
+    server = ["--server", f"{command_line(str(SERVER))} --port {{port}}", "--profile=chat"]
+    tests = ["test_handshake.py", "test_framing.py"]
+    by_option = run_suite(*server, "--rule=H4", "--collect-only", tests=tests)
+    by_mark = run_suite(*server, "-m", "H4", "--collect-only", tests=tests)
+    chosen = [line for line in by_option.stdout.splitlines() if "::" in line]
+    assert chosen == [line for line in by_mark.stdout.splitlines() if "::" in line]
+    assert any("test_names_are_unique_without_regard_to_case" in line for line in chosen)
+    assert not any("test_greeting" in line for line in chosen)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM that could be handled")
+@pytest.mark.parametrize("way", ["SIGTERM", "--run-limit"])
+def test_a_run_that_is_cut_short(tmp_path, way):
+    """It ends with its results so far, and leaves no server behind."""
+    # Whoever sends /foo waits for ever, and so does the test that has sent it.
+    asked = tmp_path / "asked"
+    hanging = f"""    if command == "/foo":
+        open({str(asked)!r}, "w").close()
+        signal.pause()
+"""
+    source = broken_v2(hanging + ANSWER_COMMAND, ANSWER_COMMAND)
+    (tmp_path / "server.py").write_text(source)
+    marked = Marked()
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v"]
+    command += ["--server", f"{command_line(str(tmp_path / 'server.py'))} --port {{port}}"]
+    command += ["--profile=echo", "-k", "test_unknown_commands"]
+    command += ["--run-limit=3"] if way == "--run-limit" else []
+    with subprocess.Popen(
+        [*command, "test_commands.py"],
+        cwd=Path(__file__).parent,
+        env={**marked.environment, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as run:
+        try:
+            wait_until(asked.exists, "the test to wait for its answer", seconds=20)
+            if way == "SIGTERM":
+                run.terminate()
+            output = run.communicate(timeout=20)[0]
+        finally:
+            run.kill()
+    assert run.returncode == pytest.ExitCode.INTERRUPTED, output
+    assert f"ended by {way}" in output
+    assert "test_commands.py::test_unknown_commands[server-/foo-/foo] (call)" in output
+    assert marked.left_behind() == []
+
+
+def test_a_rule_that_there_is_not():
+    """One line, with those that there are."""
+    done = run_suite("--rule", "H9")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert line.startswith("ERROR: --rule H9: there are H1, H2, ")

@@ -47,7 +47,8 @@ def launch_with_pauses(target):
 
 def assert_stopped_in_good_order(server):
     """Status 0, and no thread has died of what it saw."""
-    assert server.stop() == 0
+    status = server.stop()
+    assert status == 0, f"exit status {status} after SIGTERM; 0 is success"
     log = server.log_path.read_text()
     assert "Traceback" not in log, f"an exception in the server's log:\n{log[-3000:]}"
 
