@@ -87,9 +87,9 @@ class Conversation:
 
     def run(self) -> None:
         """Return when the conversation has ended as wanted, else raise SystemExit."""
+        self.console.leave_resizing_to_readline()
         sender = threading.Thread(target=self.send_input, name="input", daemon=True)
         sender.start()
-        self.console.leave_resizing_to_readline()
         loss = self.receive()
         if self.farewell in FAREWELLS:
             raise SystemExit(f"client.py: {self.where} closed the connection: {self.farewell[2:]}")
@@ -294,7 +294,11 @@ class Terminal(Console):
                 self.write("\n" if readline.get_line_buffer() else "\r\x1b[K")
 
     def leave_resizing_to_readline(self) -> None:
-        """Let SIGWINCH interrupt the thread that is in readline, which then draws its row anew."""
+        """Let SIGWINCH interrupt the thread that is in readline, which then draws its row anew.
+
+        It is kept from this thread before there is the other one, which lets it through for itself
+        (see typed_lines): there must be no moment in which this thread could take it.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 
     def on_suspended(self, *_: object) -> None:
@@ -327,6 +331,7 @@ class Terminal(Console):
 
     def typed_lines(self) -> Iterator[bytes]:
         """Yield lines once Enter has been pressed, until Ctrl-D on an empty one."""
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGWINCH])
         # readline shows what is typed only if the terminal would.
         mode = termios.tcgetattr(self.input)
         mode[3] |= termios.ECHO

@@ -159,7 +159,7 @@ FAILED_FUNCTIONS = pytest.StashKey[set[tuple[str, str]]]()
 CUT_SHORT = pytest.StashKey[list[str]]()
 OUTCOME = pytest.StashKey[Outcome]()
 USED_SERVERS = pytest.StashKey[list[RunningServer]]()
-COMPARED = pytest.StashKey[tuple[object, object]]()
+COMPARED = pytest.StashKey[tuple[object, object] | None]()
 
 # Failures at the look whether a test has left the server empty. After so many a server gets no
 # more such looks, each of which would be a wait in vain: every test has a server of its own then.
@@ -320,6 +320,7 @@ def _findings(config: pytest.Config, target: Target) -> Findings:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Begin with full patience if the server has earned it; one failed case stands for all."""
     made_lately.clear()
+    item.config.stash[COMPARED] = None
     target, named = _target_of(item), _rules_of(item)
     if target is None or not named:
         patience.begin(in_vain=0, is_ours=True, for_seconds=False)
@@ -379,7 +380,7 @@ def _note_failure(
         return
     outcome.outcome = "failed"
     outcome.waits_in_vain = patience.in_vain
-    explain(outcome, error, item.config.stash.get(COMPARED, None))
+    explain(outcome, error, item.config.stash[COMPARED])
     item.config.stash[FAILED_FUNCTIONS].add((outcome.target, outcome.function))
     ended = [text for running in item.stash[USED_SERVERS] if (text := _how_it_ended(running))]
     if ended:

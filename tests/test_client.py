@@ -592,6 +592,7 @@ def test_a_line_under_edit_is_not_torn(sit_down) -> None:
     peer.say("* fake: enter your name")
     person.see("* fake: enter your name", ">")
     person.type("hello wrold")
+    person.see("> hello wrold")
     person.type("\x1b[D" * 3)
     person.wait_until(lambda: person.screen.before_cursor() == "> hello wr", "the cursor")
     peer.say("bob: one", "bob: " + "two " * 20)
@@ -608,6 +609,8 @@ def test_a_line_under_edit_is_not_torn(sit_down) -> None:
 def test_a_flood_does_not_tear_the_typed_line(sit_down) -> None:
     """D4, to the eye: 2,000 lines while somebody types are all whole and in order."""
     person, peer = sit_down(columns=40)
+    # Before readline is there it is the system that shows what is typed, wherever it comes.
+    person.see(">")
     flood = [f"bob: {number}" for number in range(2000)]
     sender = threading.Thread(target=peer.say, args=flood, daemon=True)
     sender.start()
