@@ -50,17 +50,23 @@ class Crowd:
 
     def connect(self, names: Iterable[str]) -> list[Member]:
         """Open one connection per name; nothing is sent or read yet."""
-        newcomers = []
-        for name in names:
-            member = Member(open_socket(self._address, 10.0), name)
-            member.socket.setblocking(False)
-            self.members.append(member)
-            newcomers.append(member)
-        return newcomers
+        return [self.adopt(open_socket(self._address, 10.0), name) for name in names]
+
+    def adopt(self, connection: socket.socket, name: str) -> Member:
+        """Take in a connection that somebody else has opened; nothing is sent or read yet."""
+        connection.setblocking(False)
+        member = Member(connection, name)
+        self.members.append(member)
+        return member
 
     def join(self, names: Iterable[str]) -> list[Member]:
         """Connect and go through the handshake; all are in, with nothing unread, on return."""
         newcomers = self.connect(names)
+        self.let_in(newcomers)
+        return newcomers
+
+    def let_in(self, newcomers: list[Member]) -> None:
+        """Go through the handshake with those who have only connected; as `join` otherwise."""
         for member in newcomers:
             member.outgoing += member.name.encode() + b"\n"
             member.awaited = f"* hello {member.name}\n".encode()
@@ -70,7 +76,6 @@ class Crowd:
             self.barrier(member for member in self.members if member.reading)
         for member in self.members:
             member.incoming.clear()
-        return newcomers
 
     def reset(self, member: Member) -> None:
         """End a member's connection with a reset, and forget the member."""

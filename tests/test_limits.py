@@ -1,4 +1,7 @@
-"""Limits, L1 to L3: idle clients, too many clients, clients that do not go, a system at its end."""
+"""Limits, L1 to L3: idle clients, too many clients, clients that do not go, a system at its end.
+
+What each version does without descriptors, threads or room for its log: test_limits_lab.py.
+"""
 
 import contextlib
 import os
@@ -378,88 +381,11 @@ def test_a_stuck_client_that_goes_on_talking(launch_server, crowd):
 # ---- L2: a system that has no more to give ----
 
 
-def connect_in_batches(room, number):
-    """Connect that many, fifty at a time; wait until each has been told something."""
-    members = []
-    for start in range(0, number, 50):
-        batch = room.connect(f"client-{index}" for index in range(start, start + 50))
-        room.pump(lambda batch=batch: all(m.incoming or m.closed for m in batch), "50 first lines")
-        members += batch
-    return members
-
-
-@pytest.mark.versions("v2_select", "v3_broadcast")
-def test_descriptors_beyond_fd_setsize_are_refused(
-    launch_server, join, crowd, limit_descriptors, join_eventually
-):
-    """L2: select() cannot watch them; the server says so, and serves all the others."""
-    server = launch_server("--max-clients", "2000", preexec_fn=limit_descriptors(3000))
-    alice, bob = join(server, "alice", "bob")
-    room = crowd(server)
-    members = connect_in_batches(room, 1100)
-    refused = [member for member in members if member.lines() == [SERVER_FULL]]
-    greeted = [member for member in members if member.lines()[0].endswith(": enter your name")]
-    told = f"{len(greeted)} greeted and {len(refused)} refused"
-    assert len(refused) + len(greeted) == 1100, f"of 1100 clients {told}"
-    assert 950 < len(greeted) < 1024, f"{told}, and select() can watch 1024 descriptors"
-    room.pump(lambda: all(member.closed for member in refused), "the refused to be closed")
-    assert not any(member.closed for member in greeted), "a client that was greeted was closed"
-    assert alice.ask("/list") == ["* 2 online: alice, bob"]
-    last = greeted[-1]
-    last.incoming.clear()
-    last.outgoing += b"the-last\n/ping x\n"
-    room.pump(lambda: b"* pong x\n" in last.incoming, "the last one greeted to be served")
-    assert last.lines() == ["* hello the-last", "* pong x"]
-    bob.close()
-    join_eventually(server, "carol")
-    assert alice.ask("/list")[-1] == "* 3 online: alice, carol, the-last"
-
-
-@pytest.mark.versions("v1_threads", "v4_asyncio")
-def test_descriptors_beyond_fd_setsize_are_served(launch_server, join, crowd, limit_descriptors):
-    """L2: threads and epoll have no such ceiling."""
-    server = launch_server("--max-clients", "2000", preexec_fn=limit_descriptors(3000))
-    alice = join(server, "alice")
-    room = crowd(server)
-    members = connect_in_batches(room, 1100)
-    greeted = [member for member in members if member.lines()[0].endswith(": enter your name")]
-    assert len(greeted) == 1100, f"{len(greeted)} of 1100 clients were greeted"
-    last = members[-1]
-    last.outgoing += b"the-last\n/ping x\n"
-    room.pump(lambda: b"* pong x\n" in last.incoming, "the last one to be served")
-    assert alice.ask("/list")[-1] == "* 2 online: alice, the-last"
-
-
 def use_up_descriptors(room):
     """Let sixty clients come to a server that has descriptors for fewer; returns all of them."""
     waiting = room.connect(f"client-{number}" for number in range(60))
     room.pump_until_quiet()
     return waiting
-
-
-def test_out_of_descriptors(
-    launch_server, join, crowd, inspect, limit_descriptors, join_eventually
-):
-    """L2, C6: no death, no spinning, no flood in the log; those in are served; places come back."""
-    server = launch_server(preexec_fn=limit_descriptors(40))
-    alice, bob = join(server, "alice", "bob")
-    waiting = use_up_descriptors(crowd(server))
-    greeted = [member for member in waiting if b"enter your name" in member.incoming]
-    assert 10 < len(greeted) < 40, f"with 40 descriptors {len(greeted)} clients were greeted"
-    assert not any(member.closed for member in greeted), "a client that was greeted was closed"
-
-    assert_idle(inspect(server), alice)
-    log_lines = len(server.log_path.read_text().splitlines())
-    assert log_lines < 30 + len(greeted), f"{log_lines} lines in the log"
-    alice.send_line("hello")
-    assert alice.ask("/list")[-1] == "* 2 online: alice, bob"
-    assert ("alice: hello" in bob.ping()) == (server.profile == "chat")
-    assert alice.ask("/work 5") == ["* worked 5 ms"]
-
-    for member in waiting:
-        member.socket.close()
-    carol = join_eventually(server, "carol")
-    assert carol.ask("/list") == ["* 3 online: alice, bob, carol"]
 
 
 def test_a_stop_out_of_descriptors(launch_server, join, crowd, limit_descriptors):
@@ -476,58 +402,7 @@ def test_a_stop_out_of_descriptors(launch_server, join, crowd, limit_descriptors
     assert SHUTTING_DOWN in alice.read_to_end(), "a client was not told of the stop"
 
 
-def assert_idle(process, client):
-    """For a fifth of a second the server must use less than half a core, and be silent."""
-    before = process.cpu_seconds()
-    if client.wait_for_data(0.2):
-        raise AssertionError(f"a client was told what it had not asked for: {client.peek()!r}")
-    used = process.cpu_seconds() - before
-    assert used < 0.1, f"{used:.2f} s of CPU in 0.2 s, with nothing to do"
-
-
-# Run in front of a server: what CPython does when the system refuses another thread.
-NO_MORE_THREADS = """
-import runpy, sys, threading
-start = threading.Thread.start
-def start_one_of_a_few(thread):
-    if threading.active_count() > 12:
-        raise RuntimeError("can't start new thread")
-    start(thread)
-threading.Thread.start = start_one_of_a_few
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-# The same when threads are refused for a while only: those for thirty clients, after the first one.
-NO_THREADS_FOR_A_WHILE = """
-import itertools, runpy, sys, threading
-start = threading.Thread.start
-started_for_clients = itertools.count()
-def start_or_not(thread):
-    if "serve_client" in thread.name and 1 <= next(started_for_clients) <= 30:
-        raise RuntimeError("can't start new thread")
-    start(thread)
-threading.Thread.start = start_or_not
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-# And when there are none from the first client on.
-NO_THREADS_ONCE_SOMEBODY_CAME = """
-import runpy, socket, sys, threading
-accept = socket.socket.accept
-def accept_and_refuse_threads(listener):
-    connection = accept(listener)
-    threading.Thread.start = refuse_thread
-    return connection
-def refuse_thread(thread):
-    raise RuntimeError("can't start new thread")
-socket.socket.accept = accept_and_refuse_threads
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
-# The same for memory: there is none left for whoever asks to be called so, or for so much work.
+# Run in front of a server: no memory is left for whoever asks to be called so, or for so much work.
 NO_MORE_MEMORY = """
 import re, runpy, sys
 fullmatch = re.fullmatch
@@ -545,56 +420,6 @@ def launch_behind(program, target, *options):
     """Start a server that a few lines of Python have prepared something for."""
     python, *server_and_options = target.command(*options)
     return launch(target.name, [python, "-c", program, *server_and_options], profile=target.profile)
-
-
-@pytest.mark.versions("v1_threads")
-def test_out_of_threads(target, join, crowd, inspect, join_eventually):
-    """L2: when no thread can be started, those in are served and places come back.
-
-    RLIMIT_NPROC does not bind root, so the failure is brought about where Python reports it.
-    """
-    with launch_behind(NO_MORE_THREADS, target) as server:
-        alice = join(server, "alice")
-        process = inspect(server)
-        first = process.descriptors()
-        room = crowd(server)
-        waiting = room.connect(f"client-{number}" for number in range(30))
-        room.pump_until_quiet()
-        greeted = [member for member in waiting if b"enter your name" in member.incoming]
-        assert 0 < len(greeted) < 15, f"with 12 threads {len(greeted)} clients were greeted"
-        assert_idle(process, alice)
-        assert alice.ask("hello") == ["alice: hello"]
-        for member in waiting:
-            member.socket.close()
-        bob = join_eventually(server, "bob")
-        assert bob.ask("/list") == ["* 2 online: alice, bob"]
-        bob.close()
-        wait_until(lambda: process.descriptors() == first, f"{first} descriptors, as at first")
-        assert server.stop() == 0
-        log = server.log_path.read_text()
-    assert "Traceback" not in log, log
-    assert len(log.splitlines()) < 80, f"{len(log.splitlines())} lines in the log"
-
-
-@pytest.mark.versions("v1_threads")
-def test_no_place_is_lost_with_a_thread(target, connect, join, join_eventually):
-    """L2: thirty clients for whom no thread can be started do not use up twenty places."""
-    with launch_behind(NO_THREADS_FOR_A_WHILE, target, "--max-clients", "20") as server:
-        alice = join(server, "alice")
-        for _ in range(30):
-            told = connect(server).read_to_end()
-            assert told == [SERVER_FULL], f"a client without a thread was told {told}"
-        join_eventually(server, "bob")
-        assert alice.ask("/list") == ["* 2 online: alice, bob"]
-        assert server.stop() == 0
-
-
-@pytest.mark.versions("v4_asyncio")
-def test_work_when_threads_have_run_out(target, join):
-    """L2, C6: the thread that computes is there from the start."""
-    with launch_behind(NO_THREADS_ONCE_SOMEBODY_CAME, target) as server:
-        assert join(server, "alice").ask("/work 5") == ["* worked 5 ms"]
-        assert server.stop() == 0
 
 
 @pytest.mark.versions("v1_threads")

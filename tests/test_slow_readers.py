@@ -15,7 +15,7 @@ import pytest
 from harness.answers import IDLE_TIMEOUT
 from harness.patience import patience
 from harness.waiting import wait_until, wait_until_left
-from tests.crowd import Member
+from tests.limits.ways import connect_with_small_buffers
 
 LINES = 10_000  # of 1000 bytes
 # Five clients' 256 KiB, and as much again for copies under way. What the flood would fill without
@@ -50,32 +50,17 @@ def deaf_client(room, profile):
     return deaf, sender
 
 
-def connect_with_small_buffer(server):
-    """A connected socket whose kernel takes in little: the server has to wait for its reader.
-
-    The size must be set before the handshake of TCP, which tells of it.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        *server.address, type=socket.SOCK_STREAM
-    )[0]
-    connection = socket.socket(family, kind, protocol)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_BUFFER)
-    connection.settimeout(10)
-    connection.connect(address)
+def connect_slow_reader(server):
+    """A connected socket whose kernel takes in little: the server has to wait for its reader."""
+    connection = connect_with_small_buffers(server.address, SMALL_BUFFER, [socket.SO_RCVBUF])
     connection.setblocking(False)
     return connection
 
 
-def join_with_small_buffer(room, server, name):
+def join_slow_reader(room, server, name):
     """Like `room.join` of one name, with such a socket."""
-    member = Member(connect_with_small_buffer(server), name)
-    room.members.append(member)
-    member.outgoing += f"{name}\n".encode()
-    room.pump(lambda: b"* hello " in member.incoming, f"hello {name}")
-    for _ in range(2):
-        room.barrier(room.members)
-    for other in room.members:
-        other.incoming.clear()
+    member = room.adopt(connect_slow_reader(server), name)
+    room.let_in([member])
     return member
 
 
@@ -312,7 +297,7 @@ def test_every_byte_of_many_answers(launch_server, crowd):
     """
     server = launch_server("--stall-timeout", "60")
     room = crowd(server)
-    asker = join_with_small_buffer(room, server, "asker")
+    asker = join_slow_reader(room, server, "asker")
     asker.outgoing += b"/help\n/ping end\n"
     room.pump(lambda: asker.incoming.endswith(b"* pong end\n"), "the first answer")
     answer = bytes(asker.incoming).removesuffix(b"* pong end\n")
@@ -333,7 +318,7 @@ def test_every_byte_of_a_broadcast(launch_server, crowd):
     """D2, L3: the same for what others say."""
     server = launch_server("--stall-timeout", "60")
     room = crowd(server)
-    listener = join_with_small_buffer(room, server, "listener")
+    listener = join_slow_reader(room, server, "listener")
     (sender,) = room.join([FOUR_BYTE_LETTER * 20])
     lines = [f"{number}" for number in range(25_000)]
     expected = "".join(f"{sender.name}: {line}\n" for line in lines).encode()
@@ -410,7 +395,7 @@ def test_a_reader_of_400_kilobytes_per_second(launch_server, crowd):
     for number_of_flooders, text, size in ((1, "", 3_000_000), (3, "x" * 1000, 6_000_000)):
         server = launch_server()
         room = crowd(server)
-        reader = join_with_small_buffer(room, server, FOUR_BYTE_LETTER * 20)
+        reader = join_slow_reader(room, server, FOUR_BYTE_LETTER * 20)
         names = [f"{number}{FOUR_BYTE_LETTER * 19}" for number in range(number_of_flooders)]
         flooders = [reader] if room.profile == "echo" else room.join(names)
         floods.append((room, reader, flooders, text, size))
@@ -430,7 +415,7 @@ def test_answers_before_a_quit(launch_server):
     received = bytearray()
     limit = patience.at_most(20)
     begin = time.monotonic()
-    with connect_with_small_buffer(launch_server()) as connection:
+    with connect_slow_reader(launch_server()) as connection:
         while True:
             seconds = time.monotonic() - begin
             if seconds > limit:
@@ -463,7 +448,7 @@ def test_many_short_lines_for_deaf_clients(launch_server, crowd, inspect):
     """
     room = crowd(server := launch_server("--stall-timeout", "60"))
     (talker,) = room.join(["talker"])
-    deaf = [join_with_small_buffer(room, server, f"deaf-{number}") for number in range(10)]
+    deaf = [join_slow_reader(room, server, f"deaf-{number}") for number in range(10)]
     for member in deaf:
         member.reading = False
     # What the kernel takes for them is full after this, and nobody's outbox is.
@@ -487,7 +472,7 @@ def test_a_deaf_client_that_asks_one_thing_at_a_time(launch_server, crowd):
     server = launch_server("--idle-timeout", "0", "--stall-timeout", "0.4")
     room = crowd(server)
     (alice,) = room.join(["alice"])
-    deaf = join_with_small_buffer(room, server, "deaf")
+    deaf = join_slow_reader(room, server, "deaf")
     deaf.reading = False
     for _ in range(2000):
         deaf.outgoing += b"/ping " + b"x" * 990 + b"\n"

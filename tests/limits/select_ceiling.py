@@ -1,0 +1,163 @@
+"""L2: more clients than select() can watch (FD_SETSIZE)."""
+
+from harness.answers import SERVER_FULL
+from harness.launcher import VERSIONS, RunningServer
+from harness.line_client import LineClient
+from harness.process_view import ProcessView
+from tests.crowd import Crowd, Member
+from tests.limits.claims import PROC, Claim, Facts, Limit
+from tests.limits.observing import (
+    NEWCOMER_IS_GREETED,
+    count_first_lines,
+    first_line_of_a_newcomer_to,
+    is_greeted,
+    is_refused,
+    last_answer,
+    stop,
+)
+from tests.limits.subject import SOMEBODYS, Subject
+from tests.limits.ways import at_most_descriptors, room_for_descriptors
+
+FD_SETSIZE = 1024
+CLIENTS = 1100
+DESCRIPTORS = 3000
+# Fewer than any system keeps for a listener (SOMAXCONN).
+BATCH = 50
+
+WITH_SELECT = ("v2_select", "v3_broadcast")
+WITHOUT_SELECT = ("v1_threads", "v4_asyncio")
+
+
+def how() -> str:
+    """How the limit is reached."""
+    return (
+        f"Descriptors are no limit here (RLIMIT_NOFILE = {DESCRIPTORS} by resource.setrlimit, "
+        f"--max-clients 2000). But select() has one bit for each descriptor below {FD_SETSIZE}, "
+        f"and no more. After alice, {CLIENTS} clients connect and say nothing. Then the last one "
+        "greeted gives its name; in the end the first one greeted goes, and somebody new comes."
+    )
+
+
+def run(subject: Subject, facts: Facts) -> None:
+    """Let them all come, talk to the last one, and let somebody come in place of the first."""
+    limited = at_most_descriptors(DESCRIPTORS)
+    with (
+        room_for_descriptors(DESCRIPTORS),
+        subject.run("--max-clients", "2000", preexec_fn=limited) as server,
+    ):
+        with (
+            LineClient(server.address) as alice,
+            Crowd(server.address, server.profile) as room,
+        ):
+            _let_all_come(server, alice, room, facts)
+        stop(server, facts)
+
+
+def _let_all_come(server: RunningServer, alice: LineClient, room: Crowd, facts: Facts) -> None:
+    view = ProcessView(server.process.pid)
+    alice.join("alice")
+    if PROC.is_met:
+        facts.own = view.descriptors() - 1
+        facts.threads_before = view.threads()
+    members = _connect_in_batches(room)
+    count_first_lines(members, facts)
+    if PROC.is_met:
+        facts.threads = view.threads()
+    refused = [member for member in members if is_refused(member)]
+    room.pump(lambda: all(member.closed for member in refused), "the end of the refused")
+    facts.closed = sum(member.closed for member in members)
+    greeted = [member for member in members if is_greeted(member)]
+    if not greeted:
+        raise AssertionError("nobody was greeted")
+    facts.answers = _talk_to(room, greeted[-1])
+    facts.online = last_answer(alice, "/list")
+    room.reset(greeted[0])
+    facts.newcomer = first_line_of_a_newcomer_to(server)
+
+
+def _connect_in_batches(room: Crowd) -> list[Member]:
+    """Connect them, and wait each time until all of a batch have been told something."""
+    members: list[Member] = []
+    while len(members) < CLIENTS:
+        batch = room.connect(f"client-{len(members) + number}" for number in range(BATCH))
+        members += batch
+        room.pump(lambda batch=batch: all(m.incoming or m.closed for m in batch), "first lines")
+    return members
+
+
+def _talk_to(room: Crowd, member: Member) -> list[str]:
+    """Let it give its name and ask; returns the answers."""
+    member.incoming.clear()
+    member.outgoing += b"the-last\n/ping x\n"
+    room.pump(lambda: b"* pong x\n" in member.incoming, "an answer to the last one greeted")
+    return member.lines()
+
+
+LIMIT = Limit(
+    "select",
+    f"{CLIENTS + 1} clients, more than select() can watch",
+    how,
+    run,
+    (
+        Claim(
+            "greets all",
+            lambda facts: f"{facts.greeted} of {facts.came} greeted, {facts.refused} refused",
+            lambda facts: facts.greeted == CLIENTS,
+            of=WITHOUT_SELECT,
+        ),
+        Claim(
+            f"greets fewer than {FD_SETSIZE}, refuses the rest: `{SERVER_FULL}`",
+            lambda facts: f"{facts.greeted} of {facts.came} greeted, {facts.refused} refused",
+            lambda facts: (
+                0 < facts.greeted < FD_SETSIZE and facts.greeted + facts.refused == CLIENTS
+            ),
+            of=WITH_SELECT,
+        ),
+        Claim(
+            f"has {FD_SETSIZE} descriptors then, 0 to {FD_SETSIZE - 1}",
+            lambda facts: (
+                f"{facts.own} of its own + alice + {facts.greeted} = "
+                f"{facts.own + 1 + facts.greeted}"
+            ),
+            lambda facts: facts.own + 1 + facts.greeted == FD_SETSIZE,
+            of=WITH_SELECT,
+            needs=PROC,
+        ),
+        Claim(
+            f"greets, or refuses: `{SERVER_FULL}`",
+            lambda facts: f"{facts.greeted} of {facts.came} greeted, {facts.refused} refused",
+            lambda facts: facts.greeted > 0 and facts.greeted + facts.refused == CLIENTS,
+            of=(SOMEBODYS,),
+        ),
+        Claim(
+            "a thread for each of them",
+            lambda facts: f"{facts.threads_before} threads before, {facts.threads} now",
+            lambda facts: facts.threads - facts.threads_before == CLIENTS,
+            of=("v1_threads",),
+            needs=PROC,
+        ),
+        Claim(
+            "no thread more than before",
+            lambda facts: f"{facts.threads_before} before, {facts.threads} now",
+            lambda facts: facts.threads == facts.threads_before,
+            of=tuple(name for name in VERSIONS if name != "v1_threads"),
+            needs=PROC,
+        ),
+        Claim(
+            "nobody greeted is closed",
+            lambda facts: f"{facts.closed - facts.refused} of {facts.greeted} closed",
+            lambda facts: facts.closed == facts.refused,
+        ),
+        Claim(
+            "the last one greeted is served",
+            lambda facts: ", ".join(f"`{line}`" for line in facts.answers),
+            lambda facts: facts.answers == ["* hello the-last", "* pong x"],
+        ),
+        Claim(
+            "and so is alice",
+            lambda facts: f"`{facts.online}`",
+            lambda facts: facts.online == "* 2 online: alice, the-last",
+        ),
+        NEWCOMER_IS_GREETED,
+    ),
+)
