@@ -171,7 +171,7 @@ class Server:
                     self.drop(client)
 
     def on_failure(self, reason: str) -> None:
-        """Somebody cannot be let in. Log it once, or many who try would flood the log (L2)."""
+        """Nobody can be let in. Each acceptor logs it once, not for each who tries (L2)."""
         if not self.failing and not stop_signals:
             logging.warning(reason)
         self.failing = True
