@@ -19,6 +19,8 @@ from harness.patience import patience
 EVENTS_KEPT = 12
 BYTES_KEPT = 160
 
+BARRIER = b"/ping barrier-"
+
 # The probe that looks whether a server is empty is no part of any test, but its coming and going
 # may be announced to the first client of the next one.
 PROBE_NOTICE = re.compile(r"\* settle-\d+ (joined|left)")
@@ -68,7 +70,7 @@ class LineClient:
         self.transcript: collections.deque[tuple[str, bytes]] = collections.deque(
             maxlen=EVENTS_KEPT
         )
-        self.active_at = 0.0  # when it last sent, received or began to wait (time.monotonic)
+        self.spoke_at = 0.0  # when it last sent anything but a barrier (time.monotonic)
         self._received = bytearray()
         made_lately.append(self)
 
@@ -85,6 +87,8 @@ class LineClient:
     def send_bytes(self, data: bytes) -> None:
         """Send bytes as they are."""
         self._note("sent", data)
+        if not data.startswith(BARRIER):
+            self.spoke_at = time.monotonic()
         self.socket.settimeout(self.timeout)
         self.socket.sendall(data)
 
@@ -145,7 +149,7 @@ class LineClient:
     def ping(self) -> list[str]:
         """The barrier: returns the lines that came before the answer."""
         token = f"barrier-{next(numbers)}"
-        self.send_line(f"/ping {token}")
+        self.send_bytes(BARRIER + token.removeprefix("barrier-").encode() + b"\n")
         return self.read_until(f"* pong {token}")
 
     def ask(self, command: str) -> list[str]:
@@ -188,7 +192,6 @@ class LineClient:
 
     def _receive(self, seconds: float) -> bool:
         seconds = patience.at_most(seconds)
-        self.active_at = time.monotonic()
         self.socket.settimeout(seconds)
         try:
             data = self.socket.recv(65536)
@@ -203,7 +206,6 @@ class LineClient:
         return bool(data)
 
     def _note(self, direction: str, data: bytes) -> None:
-        self.active_at = time.monotonic()
         self.transcript.append((direction, bytes(data[:BYTES_KEPT])))
 
     def _who(self) -> str:

@@ -1,9 +1,11 @@
 """What can be seen of a server's process from outside."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -49,3 +51,13 @@ def halt(process: subprocess.Popen) -> None:
     """Stop a child with SIGSTOP, and return once all its threads have stopped; SIGCONT goes on."""
     process.send_signal(signal.SIGSTOP)
     os.waitpid(process.pid, os.WUNTRACED)
+
+
+@contextlib.contextmanager
+def halted(process: subprocess.Popen) -> Iterator[None]:
+    """Keep a child halted during the block."""
+    halt(process)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)

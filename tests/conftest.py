@@ -382,7 +382,13 @@ def _note_failure(
     outcome.waits_in_vain = patience.in_vain
     explain(outcome, error, item.config.stash[COMPARED])
     item.config.stash[FAILED_FUNCTIONS].add((outcome.target, outcome.function))
-    ended = [text for running in item.stash[USED_SERVERS] if (text := _how_it_ended(running))]
+    # A test of the stop has asked for an end with status 0.
+    may_end = "L4" in item.stash[OUTCOME].rules
+    ended = [
+        text
+        for running in item.stash[USED_SERVERS]
+        if (text := _how_it_ended(running)) and not (may_end and running.process.returncode == 0)
+    ]
     if ended:
         outcome.server = ended[-1]
         report.sections.append(("the server under test", ended[-1]))

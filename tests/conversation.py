@@ -1,6 +1,15 @@
 """A pair of clients that find out what becomes of bytes, in either profile."""
 
+from typing import NamedTuple
+
 from harness.line_client import LineClient
+
+
+class Became(NamedTuple):
+    """What became of the lines of one client."""
+
+    told: list[str]  # what the server told her
+    delivered: list[str]  # what she said, where the profile delivers it
 
 
 class Conversation:
@@ -24,8 +33,8 @@ class Conversation:
         """
         self._heard_by_bob += self._bob.ping()
 
-    def outcome(self) -> tuple[list[str], list[str]]:
-        """(answers, texts) since the last call, each in the order of arrival."""
+    def outcome(self) -> Became:
+        """What has become of her lines since the last call, in the order of arrival."""
         heard_by_alice = self.alice.ping()
         heard_by_bob = self._heard_by_bob + self._bob.ping()
         self._heard_by_bob = []
@@ -37,4 +46,4 @@ class Conversation:
         )
         if silent:
             raise AssertionError(f"in profile {self._profile} this went astray: {silent}")
-        return answers, [text.removeprefix(prefix) for text in texts]
+        return Became(answers, [text.removeprefix(prefix) for text in texts])

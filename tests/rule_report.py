@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.conformance import Fault
-from harness.line_client import Closed, LineClient, NoAnswer, made_lately
+from harness.line_client import BARRIER, Closed, LineClient, NoAnswer, made_lately
 from tests import rules
 
 FORMAT = 1
@@ -54,8 +54,12 @@ def short(value: object) -> str:
 
 
 def last_sent(client: LineClient) -> str:
-    """The last bytes that a client has sent, as they were."""
-    sent = [data for direction, data in client.transcript if direction == "sent"]
+    """The last bytes that a client has sent, as they were, without its barriers."""
+    sent = [
+        data
+        for direction, data in client.transcript
+        if direction == "sent" and not data.startswith(BARRIER)
+    ]
     return short(b"".join(sent[-4:])[-200:]) if sent else ""
 
 
@@ -72,9 +76,8 @@ def transcript_of(client: LineClient) -> str:
 def explain(outcome: Outcome, error: BaseException, compared: tuple[object, object] | None) -> None:
     """Say in an outcome what an exception, or the comparison that failed, tells."""
     outcome.message = short(str(error).partition("\n")[0] or type(error).__name__)
-    clients = sorted(made_lately, key=lambda client: client.active_at)
-    if clients:
-        outcome.sent = last_sent(clients[-1])
+    if made_lately:
+        outcome.sent = last_sent(max(made_lately, key=lambda client: client.spoke_at))
     if isinstance(error, NoAnswer | Closed):
         nothing = "the end" if isinstance(error, Closed) else "nothing"
         outcome.came = short(error.came) if error.came else nothing

@@ -59,7 +59,7 @@ CASES = {
 @pytest.mark.parametrize("send", SENDERS, ids=lambda send: send.__name__.removeprefix("send_"))
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_bytes_give_the_same_result(conversation, case, send):
-    """F1, F4, F5, F6: whole, byte by byte, glued or cut, a line is what ends with LF."""
+    """F5, F1, F4, F6: whole, byte by byte, glued or cut, a line is what ends with LF."""
     data, answers, texts = CASES[case]
     send(conversation, data)
     told, delivered = conversation.outcome()

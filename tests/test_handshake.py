@@ -161,7 +161,7 @@ def test_the_lowest_free_guest(server, connect, join):
 
 @pytest.mark.parametrize("way", ["quit", "end of input", "reset"])
 def test_a_name_is_free_again(server, connect, join, way):
-    """H4: as soon as its client is gone, whichever way it went."""
+    """H5: as soon as its client is gone, whichever way it went."""
     alice, bob = join(server, "Alice", "bob")
     if way == "quit":
         alice.send_line("/quit")

@@ -139,6 +139,10 @@ def test_the_end_of_input_is_read_once(launch_server, crowd, inspect):
     room.pump_until_quiet()
     for member in ending:
         member.socket.shutdown(socket.SHUT_WR)
-    room.pump_until_quiet()
-    used = cpu_seconds_in(inspect(server), 0.3)
-    assert used < 0.1, f"{used:.2f} s of CPU in 0.3 s for clients that have said all"
+    process = inspect(server)
+    # What they have said may still be worked on. One who spins gets a tenth of a core anywhere.
+    wait_until(
+        lambda: cpu_seconds_in(process, 0.3) < 0.03,
+        "a server to use next to no CPU for clients that have said all, and do not read",
+        seconds=4,
+    )
