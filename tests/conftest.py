@@ -16,6 +16,8 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -434,6 +436,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
             target.profile,
             cut_short,
         )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where no __pycache__ is wanted, the bytecode of the processes we start is kept for this run.
+
+    Each of some hundred would compile all that it imports again, in half of its time.
+    """
+    if request.config.getoption("--server") is not None or not sys.dont_write_bytecode:
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="chat-suite-bytecode-") as folder,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        environment.setenv("PYTHONPYCACHEPREFIX", folder)
+        yield
 
 
 @pytest.fixture
