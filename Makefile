@@ -2,8 +2,11 @@
 # nothing at all. Another Python: make test PYTHON=python3.13
 
 SUITABLE := import sys; sys.exit(sys.version_info < (3, 11))
-PYTHON ?= $(firstword $(foreach python,python3 python3.14 python3.13 python3.12 python3.11,\
-	$(shell $(python) -c '$(SUITABLE)' 2>/dev/null && echo $(python))))
+# The first one that is suitable. Looked for once: with ?= it would be each time it is named.
+ifeq ($(origin PYTHON), undefined)
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(SUITABLE)' 2>/dev/null && echo $$python && break; done)
+endif
 VENV ?= .venv
 
 .PHONY: help demo test compare lint clean

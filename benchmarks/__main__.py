@@ -200,6 +200,7 @@ def _run(arguments: list[str]) -> int:
         "--profile", choices=("echo", "chat"), default="chat", help="of --server (default: chat)"
     )
     options = parser.parse_args(arguments)
+    _check(options)
     pythons = options.python or [sys.executable]
     among = contestants.ours(_versions(options.versions), pythons)
     missing = []
@@ -231,6 +232,7 @@ def _aa(arguments: list[str]) -> int:
     parser.add_argument("--versions", default="v4", metavar="ONE", help="which (default: v4)")
     parser.add_argument("--python", metavar="PATH", help="run it under this interpreter")
     options = parser.parse_args(arguments)
+    _check(options)
     versions = _versions(options.versions)
     if len(versions) != 1:
         raise UsageError(f"aa: one version at a time, not {options.versions}")
@@ -263,13 +265,9 @@ def _measure(
 ) -> Run:
     """Make the plan, say what is coming, and measure."""
     rounds = ROUNDS[options.size] if options.trials is None else options.trials
-    if rounds < 1:
-        raise UsageError("--trials: at least 1")
-    if options.server_cores < 1:
-        raise UsageError("--server-cores: at least 1")
-    experiments = _experiments(options.only)
     try_folder(options.out)
     machine.raise_descriptor_limit()
+    experiments = _experiments(options.only)
     plan = Plan(among, experiments, options.size, rounds, options.server_cores)
     progress = tables.Progress()
     run = Run(plan, kind, path, progress.show, missing)
@@ -316,6 +314,15 @@ def _announcement(run: Run) -> list[str]:
             f" are left out. To have them: ulimit -n {needed}"
         )
     return lines
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Raise UsageError for what can be told to be wrong before anything is started or compiled."""
+    if options.trials is not None and options.trials < 1:
+        raise UsageError("--trials: at least 1")
+    if options.server_cores < 1:
+        raise UsageError("--server-cores: at least 1")
+    _experiments(options.only)
 
 
 def _experiments(text: str | None) -> list[str]:

@@ -16,8 +16,11 @@ import shlex
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -159,6 +162,7 @@ FAILED_FUNCTIONS = pytest.StashKey[set[tuple[str, str]]]()
 CUT_SHORT = pytest.StashKey[list[str]]()
 OUTCOME = pytest.StashKey[Outcome]()
 USED_SERVERS = pytest.StashKey[list[RunningServer]]()
+BEGUN = pytest.StashKey[dict[tuple[Callable, str], tuple[RunningServer | None, Future]]]()
 COMPARED = pytest.StashKey[tuple[object, object] | None]()
 
 # Failures at the look whether a test has left the server empty. After so many a server gets no
@@ -442,6 +446,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where no __pycache__ is wanted, the bytecode of the processes we start is kept for this run.
+
+    Each of some hundred would compile all that it imports again, in half of its time.
+    """
+    if request.config.getoption("--server") is not None or not sys.dont_write_bytecode:
+        yield
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="chat-suite-bytecode-") as folder,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+        environment.setenv("PYTHONPYCACHEPREFIX", folder)
+        yield
+
+
 @pytest.fixture
 def server(target: Target, request: pytest.FixtureRequest) -> Iterator[RunningServer]:
     """A running server, empty when the test begins.
@@ -499,7 +521,8 @@ def _check_that_all_have_left(
 def launch_server(target: Target, request: pytest.FixtureRequest) -> Iterator[Callable]:
     """Start a server of the test's own: `launch_server("--idle-timeout", "0.5", **popen_options)`.
 
-    Whatever the test did to it, its log must be free of tracebacks in the end.
+    Whatever the test did to it, its log must be free of tracebacks in the end. With `running` one
+    that has been started already is taken over.
     """
     if not target.keeps_launch_contract:
         pytest.skip(
@@ -508,8 +531,11 @@ def launch_server(target: Target, request: pytest.FixtureRequest) -> Iterator[Ca
         )
     with contextlib.ExitStack() as stack:
 
-        def start(*options: str, **popen_options) -> RunningServer:
-            running = stack.enter_context(target.start(*options, **popen_options))
+        def start(
+            *options: str, running: RunningServer | None = None, **popen_options
+        ) -> RunningServer:
+            running = running or target.start(*options, **popen_options)
+            stack.enter_context(running)
             started.append(running)
             request.node.stash.setdefault(USED_SERVERS, []).append(running)
             return running
@@ -519,6 +545,53 @@ def launch_server(target: Target, request: pytest.FixtureRequest) -> Iterator[Ca
         for running in started:
             running.stop()
             _check_log(running, target)
+
+
+@pytest.fixture
+def at_the_same_time(
+    target: Target, launch_server: Callable, request: pytest.FixtureRequest
+) -> Callable:
+    """`at_the_same_time(work, *options)`: what `work(server)` returns or raises, for this target.
+
+    For rules that make a test wait for seconds: the first case of a test begins the work for the
+    targets of all its cases, each with a server and a thread of its own.
+    """
+
+    def run(work: Callable[[RunningServer], object], *options: str) -> object:
+        begun = request.config.stash.setdefault(BEGUN, {})
+        key = (request.function, target.name)
+        if key not in begun:
+            cases = [item for item in request.session.items if item.function is request.function]
+            for case in map(_target_of, cases):
+                begun[request.function, case.name] = _begin(case, work, *options)
+        running, outcome = begun.pop(key)
+        if running is not None:
+            launch_server(running=running)
+        return outcome.result()
+
+    return run
+
+
+def _begin(
+    target: Target, work: Callable[[RunningServer], object], *options: str
+) -> tuple[RunningServer | None, Future]:
+    """Start a server and a thread that does the work with it; (None, what happened) without one."""
+    outcome: Future = Future()
+    try:
+        running = target.start(*options)
+    except LaunchError as error:
+        outcome.set_exception(error)
+        return None, outcome
+
+    def do() -> None:
+        try:
+            outcome.set_result(work(running))
+        # pytest.fail() raises no mere Exception; whatever it is, the test raises it again.
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=do, daemon=True).start()
+    return running, outcome
 
 
 def _check_log(running: RunningServer, target: Target, start: int = 0) -> None:

@@ -1,12 +1,17 @@
 """For tests of commands that start servers: did they leave a process behind?"""
 
 import os
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
 import pytest
 
+from harness.launcher import REPOSITORY
+
 MARK = "CHAT_STUDY_TEST_RUN"
+BENCHMARKS = [sys.executable, "-m", "benchmarks"]
 
 
 class Marked:
@@ -30,3 +35,24 @@ class Marked:
             except OSError:  # it ended while we looked, or is somebody else's
                 continue
         return found
+
+
+def benchmarks(*arguments: object, **options) -> tuple[int, str, str]:
+    """Run a command of the benchmarks; returns (exit status, output, errors).
+
+    Nothing that it started may be left, and nothing may be a traceback.
+    """
+    marked = Marked()
+    environment = marked.environment | options.pop("environment", {})
+    done = subprocess.run(
+        [*BENCHMARKS, *map(str, arguments)],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    assert marked.left_behind() == []
+    return done.returncode, done.stdout, done.stderr

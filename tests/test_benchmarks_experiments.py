@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.arithmetic.answer import MOST_CLIENTS
 from benchmarks.arithmetic.metrics import METRICS
+from benchmarks.arithmetic.results import SCHEMA, load_result
 from benchmarks.experiments import EXPERIMENTS, module
 from benchmarks.load.connections import Load
 from benchmarks.load.workers import Workers
@@ -24,6 +26,7 @@ from benchmarks.measuring.runner import Plan, Run
 from benchmarks.servers import contestants
 from benchmarks.servers.contestants import Contestant
 from harness.launcher import PROFILES, REPOSITORY, VERSIONS, server_command
+from tests.processes import benchmarks
 
 PYTHON = sys.executable
 LATENCIES = {"p50_ms", "max_ms"}
@@ -39,6 +42,7 @@ PROMISED = {  # in whatever size; higher percentiles need more messages than the
 }
 # That a machine is too busy for the load to be kept is its own affair.
 MEASURED = ("ok", "client-limited", "server-limited")
+BESIDE_OTHERS = ("v1_threads", "v4_asyncio")  # of ours, where floors and tutorial take part
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
 
@@ -50,10 +54,14 @@ def of_version(version: str, *options: str) -> Contestant:
 
 
 @pytest.fixture(scope="module")
-def take_part(tmp_path_factory: pytest.TempPathFactory) -> list[Contestant]:
-    """The four versions, the tutorials' server, and the floors where there is a compiler."""
-    made, _ = contestants.floors(tmp_path_factory.mktemp("floors"))
-    return [*map(of_version, VERSIONS), contestants.tutorial(PYTHON), *made]
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """All experiments, once, tiny: (folder, what was printed)."""
+    folder = tmp_path_factory.mktemp("everything")
+    status, output, _ = benchmarks(
+        "--smoke", "--versions", ",".join(BESIDE_OTHERS), "--out", folder
+    )
+    assert status == 0
+    return folder, output
 
 
 @pytest.fixture
@@ -86,28 +94,119 @@ def planted(tmp_path: Path) -> Callable[..., Contestant]:
     return plant
 
 
-def takes_part(experiment: str, contestant: Contestant) -> bool:
-    """Whether an experiment is for such servers."""
-    about = module(experiment)
-    return contestant.kind in about.KINDS and contestant.profile in about.PROFILES
+# All of it, once
+
+
+def test_everything_is_measured_for_all_that_take_part(everything: tuple[Path, str]) -> None:
+    folder, output = everything
+    result = load_result(folder / "result.json")
+    tried = {(row["experiment"], row["server"]) for row in result["trials"]}
+    left_out = {line.split()[0] for line in result["missing"] if "left out" in line}
+    for experiment in set(EXPERIMENTS) - left_out:
+        for entry in result["servers"]:
+            asked = module(experiment)
+            takes_part = entry["kind"] in asked.KINDS and entry["profile"] in asked.PROFILES
+            takes = getattr(asked, "takes", lambda *_: True)
+            points = asked.points(asked.SIZES["smoke"])
+            takes_part &= any(takes(entry, point) for point in points)
+            assert ((experiment, entry["id"]) in tried) == takes_part
+        assert module(experiment).TITLE in output
+    assert all(check["passed"] for check in result["conformance"])
+    assert {trial["status"] for trial in result["trials"]} <= {*MEASURED, "disturbed"}
+    assert (folder / "report.html").exists()
+    assert MOST_CLIENTS in output
+
+
+def test_what_is_printed_fits_a_terminal(everything: tuple[Path, str]) -> None:
+    folder, output = everything
+    told = [line for line in output.splitlines() if str(folder) not in line]
+    assert max(map(len, told)) <= 100
+
+
+def test_the_file_says_where_and_how(everything: tuple[Path, str]) -> None:
+    result = load_result(everything[0] / "result.json")
+    assert result["schema"] == SCHEMA == "concurrency-study-benchmark/2"
+    assert (result["kind"], result["size"], result["interrupted"]) == ("run", "smoke", False)
+    assert result["started"] <= result["finished"]
+    assert result["command"][:3] == ["python3", "-m", "benchmarks"]
+    for field in ("kernel", "cpu", "cores", "descriptors", "load_before", "load_after"):
+        assert field in result["machine"]
+    for entry in result["servers"]:
+        if entry["kind"] == "floor":
+            assert (entry["python_build"], entry["gil"]) == (None, None)
+        else:
+            assert "Py" in entry["python_build"]
+            assert entry["gil"] in ("on", "off")
+
+
+def test_floors_and_the_tutorial_take_part_unless_told_not_to(everything) -> None:
+    result = load_result(everything[0] / "result.json")
+    ids = [entry["id"] for entry in result["servers"]]
+    floors = [f"c_{model}" for model in contestants.FLOORS]
+    assert ids == [*BESIDE_OTHERS, *floors, "tutorial"] or result["missing"]
+
+
+def test_compare_and_report_of_a_file(everything: tuple[Path, str], tmp_path: Path) -> None:
+    path = everything[0] / "result.json"
+    status, output, _ = benchmarks("compare", path, path)
+    assert status == 0
+    assert "too few trials" in output or ": no result" in output
+    assert max(map(len, output.splitlines())) <= 100
+    status, output, _ = benchmarks("report", path, "--out", tmp_path)
+    assert status == 0
+    assert (tmp_path / "report.html").exists()
+
+
+def test_without_matplotlib_the_page_is_written_and_said_to_have_no_pictures(
+    everything: tuple[Path, str], tmp_path: Path
+) -> None:
+    """`-S` hides whatever is installed."""
+    path = everything[0] / "result.json"
+    command = [PYTHON, "-S", "-m", "benchmarks", "report", path, "--out", tmp_path]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["report.html"]
+    assert "no pictures: No module named 'matplotlib'" in done.stdout
 
 
 # What is promised
 
 
+def assert_promised(experiment: str, server: str, trial: dict) -> None:
+    """This trial at the last point of an experiment has all that is promised of it."""
+    what = f"{experiment}, {server}: {trial}"
+    assert trial["status"] in (*MEASURED, "disturbed"), what
+    assert PROMISED[experiment] <= trial["metrics"].keys(), what
+    assert all(value >= 0 for value in trial["metrics"].values()), what
+    for name in getattr(module(experiment), "SERIES", ()):
+        assert len(trial["series"][name]) == len(trial["series"]["t_s"]), what
+
+
 @pytest.mark.parametrize("experiment", PROMISED)
-def test_each_server_gets_the_metrics_that_are_promised(experiment, take_part, measure) -> None:
-    assert {one.kind for one in take_part} >= {"ours", "tutorial"}
-    for contestant in take_part:
-        if not takes_part(experiment, contestant):
-            continue
-        outcome = measure(contestant, experiment)
-        what = f"{experiment}, {contestant.id}: {outcome}"
-        assert outcome["status"] in MEASURED, what
-        assert PROMISED[experiment] <= outcome["metrics"].keys(), what
-        assert all(value >= 0 for value in outcome["metrics"].values()), what
-        for name in getattr(module(experiment), "SERIES", ()):
-            assert len(outcome["series"][name]) == len(outcome["series"]["t_s"]), what
+def test_each_server_gets_the_metrics_that_are_promised(experiment, everything, measure) -> None:
+    """The four versions, the tutorials' server, and the floors where there is a compiler."""
+    result = load_result(everything[0] / "result.json")
+    assert {entry["kind"] for entry in result["servers"]} >= {"ours", "tutorial"}
+    asked = module(experiment)
+    *_, point = asked.points(asked.SIZES["smoke"])
+    trials = {
+        trial["server"]: trial
+        for trial in result["trials"]
+        if (trial["experiment"], trial["point"]) == (experiment, point)
+    }
+    take_part = {
+        entry["id"]
+        for entry in result["servers"]
+        if entry["kind"] in asked.KINDS and entry["profile"] in asked.PROFILES
+    }
+    left_out = any(line.startswith(f"{experiment} was left out") for line in result["missing"])
+    assert trials.keys() == (set() if left_out else take_part)
+    # The others of our own; all four where the machine has not the cores for all of them.
+    for version in VERSIONS:
+        if version not in trials:
+            trials[version] = measure(of_version(version), experiment)
+    for server, trial in trials.items():
+        assert_promised(experiment, server, trial)
 
 
 def test_what_is_promised_has_names() -> None:

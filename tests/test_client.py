@@ -595,11 +595,10 @@ def test_a_line_under_edit_is_not_torn(sit_down) -> None:
     person.see("> hello wrold")
     person.type("\x1b[D" * 3)
     person.wait_until(lambda: person.screen.before_cursor() == "> hello wr", "the cursor")
-    peer.say("bob: one", "bob: " + "two " * 20)
-    person.wait_until(lambda: "two" in person.screen.text()[-2], "bob's lines")
-    assert person.screen.text()[0] == "* fake: enter your name"
-    assert person.screen.text()[1] == "bob: one"
-    assert person.screen.text()[-1] == "> hello wrold"
+    long = "bob: " + "two " * 20
+    peer.say("bob: one", long)
+    rows = ["* fake: enter your name", "bob: one", long[:60].rstrip(), long[60:].rstrip()]
+    person.wait_until(lambda: person.screen.text() == [*rows, "> hello wrold"], "bob's lines")
     assert person.screen.before_cursor() == "> hello wr"
     person.type("\b\bor\n")
     assert peer.hear() == "hello orold"
@@ -777,8 +776,9 @@ def test_a_typed_line_longer_than_the_row_stays_on_it(sit_down) -> None:
     person.type("\x01")
     person.wait_until(lambda: person.screen.before_cursor() == "> ", "the line's start")
     peer.say("bob: ho")
-    person.wait_until(lambda: len(person.screen.rows) == 3, "bob's line")
-    assert person.screen.text()[1] == "bob: ho"
+    person.wait_until(lambda: person.screen.text()[:-1] == ["bob: hi", "bob: ho"], "bob's line")
+    person.wait_until(lambda: person.screen.before_cursor() == "> ", "the cursor where it was")
+    assert len(person.screen.rows) == 3
     person.type("\n")
     assert peer.hear() == "a" * 60 + "z"
 
@@ -892,8 +892,12 @@ def test_a_new_size_of_the_window_is_obeyed(sit_down) -> None:
     person.type("abcdefghijklmnopqrstuvwxyz")
     person.see("> abcdefghijklmnopqrstuvwxyz")
     fcntl.ioctl(person.terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 12, 0, 0))
-    person.wait_until(lambda: person.screen.text()[-1].endswith("tuvwxyz"), "the line's end")
-    person.wait_until(lambda: len(person.screen.text()[-1]) < 12, "a row that fits")
+
+    def fits() -> bool:
+        row = person.screen.text()[-1]
+        return row.endswith("tuvwxyz") and len(row) < 12
+
+    person.wait_until(fits, "the line's end in a row that fits")
 
 
 def test_a_terminal_without_job_control(sit_down) -> None:

@@ -274,11 +274,16 @@ def test_five_hundred_come_and_go(launch_server, connect, join, inspect):
     witness = join(server, "witness")
     visit(502)  # what is made once, at first need, is no leak
     wait_until_left(witness, "visitor-502")
+    # At that moment a thread of this one may still be on its way out: later it may be one less.
     first = footprint()
     for number in range(1, 501):
         visit(number)
+
+    def as_small_as_at_first():
+        return all(now <= before for now, before in zip(footprint(), first, strict=True))
+
     try:
-        wait_until(lambda: footprint() == first, "what 500 visitors cost to be given back")
+        wait_until(as_small_as_at_first, "what 500 visitors cost to be given back")
     except TimeoutError:
         more = [now - before for now, before in zip(footprint(), first, strict=True)]
         pytest.fail(f"after 500 visitors {more[0]} threads and {more[1]} descriptors more")

@@ -15,6 +15,7 @@ from harness.answers import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN
 from harness.launcher import launch
 from harness.process_view import halt
 from harness.waiting import wait_until, wait_until_left
+from tests.crowd import Crowd
 
 # A question of three bytes, and its answer, eleven times as long.
 QUESTION = b"/a\n"
@@ -316,14 +317,21 @@ def test_who_is_leaving_and_takes_nothing(launch_server, connect, join, join_eve
     assert online.startswith("* 5 online: newcomer-0,"), f"those who have gone are in: {online}"
 
 
-def test_nobody_lingers_for_ever(launch_server, crowd, inspect):
+def test_nobody_lingers_for_ever(at_the_same_time, inspect):
     """L2, C4: 3 seconds after the last word the connection is closed, whatever the client does.
 
     One neither reads nor sends nor closes; one goes on sending lines, one bytes without an end.
     """
-    server = launch_server("--idle-timeout", "60")
-    process = inspect(server)
-    room = crowd(server)
+
+    def quit_and_stay(server):
+        with Crowd(server.address, server.profile) as room:
+            watch_three_who_quit_and_stay(room, inspect(server))
+
+    at_the_same_time(quit_and_stay, "--idle-timeout", "60")
+
+
+def watch_three_who_quit_and_stay(room, process):
+    """Return once the server has closed all three."""
     room.join(["witness"])
     first = process.descriptors()
     leaving = room.join(["silent", "lines", "bytes"])

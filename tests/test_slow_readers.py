@@ -405,18 +405,23 @@ def test_a_reader_of_400_kilobytes_per_second(launch_server, crowd):
             result.result()
 
 
-def test_answers_before_a_quit(launch_server):
+def test_answers_before_a_quit(at_the_same_time):
     """C4: they all come, to a client that reads 400 KB/s and goes on sending.
 
     It reads to the orderly end: a reset could have thrown away what was still on its way.
     """
+    at_the_same_time(ask_and_quit_and_read)
+
+
+def ask_and_quit_and_read(server):
+    """Read all answers, at that pace; fails where one is missing."""
     questions = [f"/ping {number:06d}{'x' * 900}" for number in range(1300)]
     answers = [f"* pong{question.removeprefix('/ping')}" for question in questions]
     outgoing = "\n".join(["asker", *questions, "/quit", ""]).encode()
     received = bytearray()
     limit = patience.at_most(20)
     begin = time.monotonic()
-    with connect_slow_reader(launch_server()) as connection:
+    with connect_slow_reader(server) as connection:
         while True:
             seconds = time.monotonic() - begin
             if seconds > limit:

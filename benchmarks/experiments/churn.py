@@ -28,7 +28,7 @@ CPU_PER = "session"
 GREETING = re.compile(rb"\* \S+: enter your name")
 OF_OTHERS = re.compile(rb"\* n\d{7} (joined|left)")
 SIZES = {
-    "smoke": {"seconds": 0.1, "warmup": 0.02, "rates": [50], "concurrent": [2]},
+    "smoke": {"seconds": 0.06, "warmup": 0.01, "rates": [500], "concurrent": [2]},
     "quick": {"seconds": 0.4, "warmup": 0.1, "rates": [500], "concurrent": []},
     "full": {"seconds": 1.0, "warmup": 0.2, "rates": [500], "concurrent": [10]},
 }

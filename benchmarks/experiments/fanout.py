@@ -31,7 +31,7 @@ SIZES = {
         "warmup": 0.02,
         "paced_seconds": 0.1,
         "rooms": [5],
-        "rate": 50,
+        "rate": 200,
         "talkers": [5],
         "talk_rate": 100,
         "flooded_readers": 5,

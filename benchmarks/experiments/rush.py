@@ -34,7 +34,7 @@ LATE_NS = 5_000_000  # the generator is busy with the newcomers, too
 GREETING = re.compile(rb"\* \S+: enter your name\n")
 FULL = b"! server full\n"
 SIZES = {
-    "smoke": {"seconds": 0.2, "warmup": 0.02, "clients": [50], "members": 2},
+    "smoke": {"seconds": 0.1, "warmup": 0.02, "clients": [50], "members": 2},
     "quick": {"seconds": 0.3, "warmup": 0.1, "clients": [900], "members": 10},
     "full": {"seconds": 0.6, "warmup": 0.2, "clients": [900], "members": 10},
 }
