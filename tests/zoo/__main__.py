@@ -4,9 +4,11 @@ import argparse
 import contextlib
 import signal
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 from tests.zoo.catalogue import NAMES, ZooError, all_bugs, find_bug
+from tests.zoo.matrix import run_matrix
 from tests.zoo.play import play
 
 
@@ -54,7 +56,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
             subparser.add_argument("name", metavar="NAME")
         if name == "matrix":
             subparser.add_argument("names", metavar="NAME", nargs="*", help="only these bugs")
-            subparser.add_argument("--json", metavar="FILE", help="write the results, too")
+            subparser.add_argument(
+                "--json", type=Path, metavar="FILE", help="write the results, too"
+            )
     return parser.parse_args(arguments)
 
 
@@ -75,7 +79,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _matrix(options: argparse.Namespace) -> int:
-    return 0
+    bugs = [find_bug(name) for name in dict.fromkeys(options.names)] or all_bugs()
+    return 0 if run_matrix(bugs, options.json) else 1
 
 
 if __name__ == "__main__":

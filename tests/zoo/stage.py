@@ -138,11 +138,16 @@ def answer(client: LineClient, line: str) -> str:
         return "nothing"
 
 
+def pump(crowd: Crowd, done: Callable[[], bool], seconds: float) -> None:
+    """Let a crowd send and receive until `done()`, but no longer than so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        crowd.pump(done, "what should be seen", seconds)
+
+
 def pong(crowd: Crowd, member: Member) -> str:
     """What a member of a crowd gets for a `/ping`."""
     member.outgoing += b"/ping\n"
-    with contextlib.suppress(TimeoutError):
-        crowd.pump(lambda: member.closed or b"* pong\n" in member.incoming, "a pong", 3)
+    pump(crowd, lambda: member.closed or b"* pong\n" in member.incoming, 3)
     if b"* pong\n" in member.incoming:
         return "* pong"
     return "nothing: closed" if member.closed else "nothing"
