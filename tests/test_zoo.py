@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from harness.launcher import REPOSITORY
 from tests.processes import Marked
 from tests.rules import text_of
+from tests.zoo import matrix
 from tests.zoo.catalogue import BUGS, NAMES, ZooError, all_bugs, find_bug
 from tests.zoo.matrix import Catch, read_report, suite_command, suite_environment, table
 from tests.zoo.patching import DiffError, apply_diff, target
@@ -261,6 +263,48 @@ def test_a_diff_that_fits_no_more_is_one_line():
     bug = dataclasses.replace(find_bug("split-utf8"), version="v1_threads")
     with pytest.raises(ZooError, match=r"split-utf8.diff does not fit v1_threads/server.py: "):
         bug.broken_source()
+
+
+def suite_that_writes(*reports):
+    """A stand-in for suite_command(): its runs write these reports, one after the other."""
+    left = list(reports)
+
+    def command(program, bug, report, *options):
+        write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+        return [sys.executable, "-c", write, str(report), json.dumps(left.pop(0))]
+
+    return command
+
+
+def report_of(cut_short, **outcomes):
+    """A report in which one test of each rule has had this outcome."""
+    rules = {
+        rule: {"tests": [{"test": f"test_x.py::test_{rule}", "outcome": outcome}]}
+        for rule, outcome in outcomes.items()
+    }
+    return {"rules": rules, "cut_short": cut_short}
+
+
+def test_a_matrix_run_that_is_cut_short(monkeypatch, capsys, tmp_path):
+    """The tests of the named rule are run by themselves then, and both results count."""
+    first = report_of("ended by --run-limit 120", F5="failed", L7="not run")
+    again = report_of(None, L7="failed")
+    monkeypatch.setattr(matrix, "suite_command", suite_that_writes(first, again))
+    results = tmp_path / "results.json"
+    assert matrix.run_matrix([find_bug("eof-ignored")], results)
+    output, progress = capsys.readouterr()
+    assert "eof-ignored       x X\n" in output
+    assert output.endswith("1 of 1 caught by the rule they name\n")
+    assert progress.startswith(" 1 of 1  eof-ignored: 2 tests are red, caught (")
+    bug = json.loads(results.read_text())["bugs"]["eof-ignored"]
+    assert bug["caught"] and sorted(bug["red"]) == ["F5", "L7"]
+
+
+def test_a_matrix_run_without_a_test(monkeypatch):
+    """A suite that has run nothing has caught nothing, and that is no verdict."""
+    monkeypatch.setattr(matrix, "suite_command", suite_that_writes(report_of(None, L7="not run")))
+    with pytest.raises(ZooError, match="eof-ignored: the suite has run no test, and said: nothing"):
+        matrix.run_matrix([find_bug("eof-ignored")], None)
 
 
 def test_the_table():

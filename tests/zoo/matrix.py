@@ -113,31 +113,62 @@ def _cell(catch: Catch, rule: str) -> str:
     return RED if rule in catch.red else " "
 
 
+@dataclass
+class _Run:
+    """One run of the suite that is under way."""
+
+    bug: Bug
+    folder: Path
+    process: subprocess.Popen
+    begin: float
+    # What an earlier run had found before it was cut short.
+    earlier: Catch | None = None
+
+    def result(self) -> Catch:
+        """What it has found, together with the earlier one. Raises ZooError."""
+        catch = _result(self.bug, self.folder)
+        if self.earlier is None:
+            return catch
+        return Catch(self.bug, self.earlier.red | catch.red, self.earlier.cut_short)
+
+
 def _run_all(bugs: Sequence[Bug], folder: Path) -> Iterator[tuple[Catch, float]]:
-    """Run the suite against each, a few at once; yields what was caught, as it comes in."""
+    """Run the suite against each, a few at once; yields what was caught, as it comes in.
+
+    A run may be cut short before it comes to the rule that the bug names. Then the tests of that
+    rule are run by themselves.
+    """
     waiting = list(bugs)
-    running: dict[str, tuple[Bug, subprocess.Popen, float]] = {}
+    running: list[_Run] = []
     try:
         while waiting or running:
             while waiting and len(running) < AT_ONCE:
-                bug = waiting.pop(0)
-                running[bug.name] = (bug, _start(bug, folder / bug.name), time.monotonic())
-            for bug, process, begin in list(running.values()):
-                if process.poll() is not None:
-                    del running[bug.name]
-                    end_process(process)
-                    yield _result(bug, folder / bug.name), time.monotonic() - begin
+                running.append(_start(waiting.pop(0), folder))
+            for run in [run for run in running if run.process.poll() is not None]:
+                running.remove(run)
+                end_process(run.process)
+                catch = run.result()
+                if catch.cut_short and not catch.by_its_rule and run.earlier is None:
+                    running.append(_start(run.bug, folder, catch, run.begin))
+                else:
+                    yield catch, time.monotonic() - run.begin
             time.sleep(0.1)
     finally:
-        for _, process, _ in running.values():
-            end_process(process)
+        for run in running:
+            end_process(run.process)
 
 
-def _start(bug: Bug, folder: Path) -> subprocess.Popen:
+def _start(
+    bug: Bug, folder: Path, earlier: Catch | None = None, begin: float | None = None
+) -> _Run:
+    """Start the whole suite, or after an earlier run the tests of the rule that the bug names."""
+    folder = folder / (f"{bug.name}-again" if earlier else bug.name)
     program = bug.write_copy(folder, broken=True)
     options = ["--run-limit", str(RUN_LIMIT), "--tb=no", "tests"]
+    if earlier:
+        options += ["--rule", bug.rule]
     with (folder / "output").open("wb") as output:
-        return start_process(
+        process = start_process(
             suite_command(program, bug, folder / "report.json", *options),
             cwd=REPOSITORY,
             env=suite_environment(),
@@ -145,6 +176,7 @@ def _start(bug: Bug, folder: Path) -> subprocess.Popen:
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+    return _Run(bug, folder, process, begin or time.monotonic(), earlier)
 
 
 def _result(bug: Bug, folder: Path) -> Catch:
