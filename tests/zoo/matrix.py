@@ -57,7 +57,7 @@ def read_report(bug: Bug, report: Path) -> Catch:
     ran = False
     for rule, about in contents["rules"].items():
         outcomes = {test["test"]: test["outcome"] for test in about["tests"]}
-        ran = ran or bool({"passed", "failed"} & set(outcomes.values()))
+        ran = ran or any(outcome != "not run" for outcome in outcomes.values())
         if failed := [test for test, outcome in outcomes.items() if outcome == "failed"]:
             red[rule] = failed
     if not ran:

@@ -41,6 +41,9 @@ def play(bug: Bug) -> bool:
                 right_is_right = right_is_right and not without.wrong
                 if with_bug.wrong and not without.wrong:
                     differences.append((with_bug, without))
+        # That is our own output, and main() knows what to do.
+        except BrokenPipeError:
+            raise
         except NotHere as error:
             raise ZooError(f"{bug.name} cannot be shown here: {error}") from None
         # A server that does neither what it should nor what the bug would make it do.
