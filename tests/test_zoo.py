@@ -320,7 +320,7 @@ def test_the_table():
         "                  F L l",
         "                  5 7 a",
         "eof-ignored         X x",
-        "split-utf8        - x",
+        "split-utf8        . x",
     ]
     assert "split-utf8: ended by --run-limit 120" in lines
     assert lines[-1] == "1 of 2 caught by the rule they name"

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import NoReturn
 
@@ -48,7 +49,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = OptionParser(
         prog="python3 -m tests.zoo",
         description="Fifteen classic bugs of chat servers, each a small diff against one of ours.",
-        epilog=f"The bugs: {', '.join(NAMES)}.",
+        epilog=textwrap.fill(f"The bugs: {', '.join(NAMES)}.", 78, break_on_hyphens=False),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, command, summary in (

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from tests.zoo.catalogue import Bug, ZooError
 RUN_LIMIT = 120  # seconds for one bug; then the run ends with its results so far
 AT_ONCE = 2  # runs side by side
 FORMAT = 1
-RED, RED_AND_NAMED, NAMED_AND_NOT_RED = "x", "X", "-"
+RED, RED_AND_NAMED, NAMED_AND_NOT_RED = "x", "X", "."
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,18 @@ def table(catches: Sequence[Catch]) -> list[str]:
         cells = "".join(f" {_cell(catch, rule)}" for rule in columns)
         lines.append(f"{catch.bug.name:17}{cells}".rstrip())
     caught = sum(catch.by_its_rule for catch in catches)
+    missed = [".: none of the rule that the bug names turned red."] if caught < len(catches) else []
     launch = ["la: the launch contract, which has no number."] if LAUNCH in columns else []
     lines += [
         "",
-        "x: a test of this rule turned red; X: the rule that the bug names; -: that one did not.",
+        "x: a test of this rule turned red. X: so did one of the rule that the bug names.",
+        *missed,
         *launch,
-        *(f"{c.bug.name}: {c.cut_short}" for c in catches if c.cut_short),
+        *(
+            textwrap.shorten(f"{catch.bug.name}: {catch.cut_short}", 80, placeholder=" …")
+            for catch in catches
+            if catch.cut_short
+        ),
         f"{caught} of {len(catches)} caught by the rule they name",
     ]
     return lines
