@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import tempfile
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.launcher import LaunchError
@@ -26,6 +27,25 @@ def play(bug: Bug) -> bool:
     _print_columns("", "with the bug (wrong: <-)", "without the bug")
     differences = []
     right_is_right = True
+    # Closed at once, whatever happens: it is what ends the servers.
+    with contextlib.closing(_rows(bug)) as rows:
+        for with_bug, without in rows:
+            _print_rows(with_bug, without)
+            right_is_right = right_is_right and not without.wrong
+            if with_bug.wrong and not without.wrong:
+                differences.append((with_bug, without))
+    print()
+    if not differences or not right_is_right:
+        print("Not seen: this time the two do not differ as they should.")
+        return False
+    print(textwrap.fill(f"Seen: {_difference(*differences[0])}", 80))
+    print(f"Why, and the diff: python3 -m tests.zoo show {bug.name}")
+    return True
+
+
+def _rows(bug: Bug) -> Iterator[tuple[Row, Row]]:
+    """What is seen of the broken server and of the right one, as it is seen. Raises ZooError."""
+    script = script_of(bug.name)
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder, contextlib.ExitStack() as stages:
         broken, right = (
             stages.enter_context(Stage(program, bug.profile))
@@ -34,27 +54,18 @@ def play(bug: Bug) -> bool:
                 bug.write_copy(Path(folder, "right"), broken=False),
             )
         )
-        script = script_of(bug.name)
-        try:
-            for with_bug, without in itertools.zip_longest(script(broken), script(right)):
-                _print_rows(with_bug, without)
-                right_is_right = right_is_right and not without.wrong
-                if with_bug.wrong and not without.wrong:
-                    differences.append((with_bug, without))
-        # That is our own output, and main() knows what to do.
-        except BrokenPipeError:
-            raise
-        except NotHere as error:
-            raise ZooError(f"{bug.name} cannot be shown here: {error}") from None
-        # A server that does neither what it should nor what the bug would make it do.
-        except (LaunchError, OSError, EOFError, AssertionError) as error:
-            raise ZooError(f"{bug.name} could not be played to its end: {error}") from None
-    print()
-    if not differences or not right_is_right:
-        print("Not seen: this time the two do not differ as they should.")
-        return False
-    print(textwrap.fill(f"Seen: {_difference(*differences[0])}", 80))
-    return True
+        rows = zip(script(broken), script(right), strict=True)
+        while True:
+            try:
+                pair = next(rows, None)
+            except NotHere as error:
+                raise ZooError(f"{bug.name} cannot be shown here: {error}") from None
+            # A server that does neither what it should nor what the bug would make it do.
+            except (LaunchError, OSError, EOFError, AssertionError) as error:
+                raise ZooError(f"{bug.name} could not be played to its end: {error}") from None
+            if pair is None:
+                return
+            yield pair
 
 
 def _difference(with_bug: Row, without: Row) -> str:
