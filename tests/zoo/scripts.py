@@ -26,6 +26,7 @@ from tests.zoo.stage import (
 )
 
 ONE_LINE = b"x" * 999 + b"\n"
+HEARD = len(b"alice: " + ONE_LINE)  # bytes of what the others hear of it
 
 
 def eof_ignored(stage: Stage) -> Iterator[Row]:
@@ -90,7 +91,7 @@ def walk_and_change(stage: Stage) -> Iterator[Row]:
     bob.reading = False
     alice.outgoing += ONE_LINE * 8000
     yield Row("bob does not read; alice says 8,000 lines of 1000 bytes")
-    pump(crowd, lambda: carol.closed or carol.incoming.count(b"alice: x") == 8000, 5)
+    pump(crowd, lambda: carol.closed or len(carol.incoming) >= 8000 * HEARD, 5)
     told = pong(crowd, carol)
     yield Row("carol's /ping is answered", told, wrong=told != "* pong")
     state = stage.state(1)
@@ -105,7 +106,7 @@ def await_every_peer(stage: Stage) -> Iterator[Row]:
     bob.reading = False
     alice.outgoing += ONE_LINE * 10_000
     yield Row("bob does not read; alice says 10,000 lines of 1000 bytes")
-    pump(crowd, lambda: carol.incoming.count(b"alice: x") == 10_000, 3)
+    pump(crowd, lambda: len(carol.incoming) >= 10_000 * HEARD, 3)
     lines = carol.incoming.count(b"alice: x")
     yield Row("of these carol has heard", f"{lines:,}", wrong=lines != 10_000)
     pong(crowd, carol)
@@ -122,7 +123,7 @@ def endless_outbox(stage: Stage) -> Iterator[Row]:
     bob.reading = False
     alice.outgoing += ONE_LINE * 40_000
     yield Row("bob does not read; alice says 40,000 lines of 1000 bytes")
-    pump(crowd, lambda: carol.incoming.count(b"alice: x") == 40_000, 8)
+    pump(crowd, lambda: len(carol.incoming) >= 40_000 * HEARD, 8)
     left = b"* bob left" in carol.incoming
     yield Row("bob", "was dropped" if left else "is in", wrong=not left)
     if process:
