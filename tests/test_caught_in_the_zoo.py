@@ -1,7 +1,4 @@
-"""Bugs that nothing else in the suite would catch in any server: found when the zoo was filled.
-
-See tests/zoo. What other files test of these rules is about our own versions, or about other ends.
-"""
+"""Bugs of the zoo (tests/zoo) that no other test of their rule catches in just anybody's server."""
 
 import os
 import signal
@@ -57,8 +54,7 @@ def test_one_name_asked_for_by_many_at_once(launch_server, crowd, slow_threads):
         winners = [asker for asker in askers if f"* hello {name}" in asker.lines()]
         assert len(winners) == 1, f"{len(winners)} clients are called {name}"
         askers.remove(winners[0])
-        room.members.remove(winners[0])
-        winners[0].socket.close()
+        room.reset(winners[0])
 
 
 def ask_for(room: Crowd, askers: list, name: str) -> None:
@@ -69,7 +65,7 @@ def ask_for(room: Crowd, askers: list, name: str) -> None:
     room.pump(lambda: not any(asker.outgoing for asker in askers), "the name to be sent")
 
 
-def test_a_guest_s_number_after_a_reset(server, connect, join):
+def test_the_number_of_a_guest_who_was_reset(server, connect, join):
     """H5: a name is free again also when its client went without a good-bye."""
     bob = join(server, "bob")
     guest = connect(server)
