@@ -295,7 +295,7 @@ def test_a_matrix_run_that_is_cut_short(monkeypatch, capsys, tmp_path):
     output, progress = capsys.readouterr()
     assert "eof-ignored       x X\n" in output
     assert output.endswith("1 of 1 caught by the rule they name\n")
-    assert progress.startswith(" 1 of 1  eof-ignored: 2 tests are red, caught (")
+    assert progress.startswith(" 1 of 1  eof-ignored: caught, 2 red (")
     bug = json.loads(results.read_text())["bugs"]["eof-ignored"]
     assert bug["caught"] and sorted(bug["red"]) == ["F5", "L7"]
 

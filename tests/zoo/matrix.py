@@ -78,8 +78,8 @@ def run_matrix(bugs: Sequence[Bug], json_file: Path | None) -> bool:
             catches[catch.bug.name] = catch
             tests = sum(map(len, catch.red.values()))
             verdict = "caught" if catch.by_its_rule else f"not caught by {catch.bug.rule}"
-            progress = f"{len(catches):2} of {len(bugs)}  {catch.bug.name}: {tests} tests are red"
-            print(f"{progress}, {verdict} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+            progress = f"{len(catches):2} of {len(bugs)}  {catch.bug.name}: {verdict}"
+            print(f"{progress}, {tests} red ({seconds:.0f} s)", file=sys.stderr, flush=True)
     in_order = [catches[bug.name] for bug in bugs]
     print("\n".join(table(in_order)))
     if json_file is not None:
