@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,11 +103,7 @@ def table(catches: Sequence[Catch]) -> list[str]:
         "x: a test of this rule turned red. X: so did one of the rule that the bug names.",
         *missed,
         *launch,
-        *(
-            textwrap.shorten(f"{catch.bug.name}: {catch.cut_short}", 80, placeholder=" …")
-            for catch in catches
-            if catch.cut_short
-        ),
+        *(f"{c.bug.name}: {c.cut_short.partition(' during ')[0]}" for c in catches if c.cut_short),
         f"{caught} of {len(catches)} caught by the rule they name",
     ]
     return lines
