@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-from harness.answers import SERVER_FULL
 from harness.process_view import halt
 from harness.waiting import wait_until, wait_until_left
 from tests.crowd import Crowd
@@ -73,25 +72,6 @@ def test_the_number_of_a_guest_who_was_reset(server, connect, join):
     guest.reset()
     wait_until(lambda: bob.ask("/list")[-1] == "* 1 online: bob", "guest1 to be gone", 3)
     assert connect(server).join() == "guest1"
-
-
-def test_more_clients_than_select_can_watch(launch_server, join, crowd, limit_descriptors):
-    """L2: each is greeted, and then served, or told that the server is full, whatever the model."""
-    server = launch_server("--max-clients", "2000", preexec_fn=limit_descriptors(3000))
-    alice = join(server, "alice")
-    room = crowd(server)
-    told = []
-    while len(told) < 1100:
-        try:
-            newcomers = room.connect(f"client-{len(told) + index}" for index in range(50))
-        except OSError as error:
-            pytest.fail(f"after {len(told)} clients the server took no more: {error}")
-        room.pump(lambda some=newcomers: all(one.incoming or one.closed for one in some), "fifty")
-        told += ["".join(newcomer.lines()[:1]) for newcomer in newcomers]
-    greeted = sum(line.endswith(": enter your name") for line in told)
-    refused = told.count(SERVER_FULL)
-    assert greeted + refused == 1100, f"of 1100 {greeted} were greeted, {refused} refused"
-    assert alice.ask("/list") == ["* 1 online: alice"]
 
 
 def test_gone_after_the_end_of_its_input(server, connect, join):
