@@ -1,0 +1,96 @@
+"""Command line of the bug zoo; see `python3 -m tests.zoo --help`."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import textwrap
+from pathlib import Path
+from typing import NoReturn
+
+from tests.zoo.catalogue import NAMES, ZooError, all_bugs, find_bug
+from tests.zoo.matrix import run_matrix
+from tests.zoo.play import play
+
+
+class OptionParser(argparse.ArgumentParser):
+    """Says in one line what is wrong with the command line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"zoo: {message} (try --help)\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns the exit status. Whatever a user can cause is one line."""
+    # A bug is shown in the characters that it is about, and never fails for those of a terminal.
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    options = _parse(arguments)
+    try:
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # Nobody reads what there is to say, as in `... | head -1`; nor would it be read at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except ZooError as error:
+        print(f"zoo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = OptionParser(
+        prog="python3 -m tests.zoo",
+        description="Fifteen classic bugs of chat servers, each a small diff against one of ours.",
+        epilog=textwrap.fill(f"The bugs: {', '.join(NAMES)}.", 78, break_on_hyphens=False),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, summary in (
+        ("list", _list, "name, version, rule and one line of each bug"),
+        ("show", _show, "what there is to say about a bug, and its diff"),
+        ("run", _run, "see a bug: the broken server beside the right one"),
+        ("matrix", _matrix, "run the whole suite against each bug (needs pytest)"),
+    ):
+        subparser = commands.add_parser(name, help=summary, description=summary)
+        subparser.set_defaults(command=command)
+        if name in ("show", "run"):
+            subparser.add_argument("name", metavar="NAME")
+        if name == "matrix":
+            subparser.add_argument("names", metavar="NAME", nargs="*", help="only these bugs")
+            subparser.add_argument(
+                "--json", type=Path, metavar="FILE", help="write the results, too"
+            )
+    return parser.parse_args(arguments)
+
+
+def _list(options: argparse.Namespace) -> int:
+    for bug in all_bugs():
+        print(f"{bug.name:17}  {bug.version:12}  {bug.rule}  {bug.headline}")
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    bug = find_bug(options.name)
+    print(f"{bug.name}: {bug.headline}\n\n{bug.text}\n{bug.diff}", end="")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    return 0 if play(find_bug(options.name)) else 1
+
+
+def _matrix(options: argparse.Namespace) -> int:
+    bugs = [find_bug(name) for name in dict.fromkeys(options.names)] or all_bugs()
+    return 0 if run_matrix(bugs, options.json) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

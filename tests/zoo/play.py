@@ -1,0 +1,95 @@
+"""`run NAME`: play a bug's script to the broken server and to the right one, row by row."""
+
+import contextlib
+import itertools
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.launcher import LaunchError
+from tests.zoo.catalogue import Bug, ZooError
+from tests.zoo.scripts import script_of
+from tests.zoo.stage import NotHere, Row, Stage
+
+STEP_WIDTH = 28
+SEEN_WIDTH = 24
+WRONG = " <-"
+
+
+def play(bug: Bug) -> bool:
+    """Print what is seen of both servers; returns whether the bug has shown.
+
+    It shows if something is wrong with the broken server, and nothing with the right one. Raises
+    ZooError where this platform cannot show it, or a server does not play along.
+    """
+    print(f"{bug.name}: {bug.headline}\n({bug.version}; it breaks rule {bug.rule})\n")
+    _print_columns("", "with the bug (wrong: <-)", "without the bug")
+    differences = []
+    right_is_right = True
+    # Closed at once, whatever happens: it is what ends the servers.
+    with contextlib.closing(_rows(bug)) as rows:
+        for with_bug, without in rows:
+            _print_rows(with_bug, without)
+            right_is_right = right_is_right and not without.wrong
+            if with_bug.wrong and not without.wrong:
+                differences.append((with_bug, without))
+    print()
+    if not differences or not right_is_right:
+        print("Not seen: this time the two do not differ as they should.")
+        return False
+    print(textwrap.fill(f"Seen: {_difference(*differences[0])}", 80))
+    print(f"Why, and the diff: python3 -m tests.zoo show {bug.name}")
+    return True
+
+
+def _rows(bug: Bug) -> Iterator[tuple[Row, Row]]:
+    """What is seen of the broken server and of the right one, as it is seen. Raises ZooError."""
+    script = script_of(bug.name)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder, contextlib.ExitStack() as stages:
+        broken, right = (
+            stages.enter_context(Stage(program, bug.profile))
+            for program in (
+                bug.write_copy(Path(folder, "broken"), broken=True),
+                bug.write_copy(Path(folder, "right"), broken=False),
+            )
+        )
+        rows = zip(script(broken), script(right), strict=True)
+        while True:
+            try:
+                pair = next(rows, None)
+            except NotHere as error:
+                raise ZooError(f"{bug.name} cannot be shown here: {error}") from None
+            # A server that does neither what it should nor what the bug would make it do.
+            except (LaunchError, OSError, EOFError, AssertionError) as error:
+                raise ZooError(f"{bug.name} could not be played to its end: {error}") from None
+            if pair is None:
+                return
+            yield pair
+
+
+def _difference(with_bug: Row, without: Row) -> str:
+    """One sentence."""
+    return f"{with_bug.step}: {_quoted(with_bug)} with the bug, {_quoted(without)} without it."
+
+
+def _quoted(row: Row) -> str:
+    return row.seen or "nothing"
+
+
+def _print_rows(with_bug: Row, without: Row) -> None:
+    if not with_bug.seen and not without.seen and with_bug.step == without.step:
+        for line in textwrap.wrap(with_bug.step, 78, subsequent_indent="  "):
+            print(line)
+        return
+    _print_columns(with_bug.step, _quoted(with_bug), _quoted(without), with_bug.wrong)
+
+
+def _print_columns(step: str, left: str, right: str, wrong: bool = False) -> None:
+    cells = [
+        textwrap.wrap(step, STEP_WIDTH, subsequent_indent="  "),
+        textwrap.wrap(left + (WRONG if wrong else ""), SEEN_WIDTH),
+        textwrap.wrap(right, SEEN_WIDTH),
+    ]
+    for one, two, three in itertools.zip_longest(*cells, fillvalue=""):
+        print(f"{one:{STEP_WIDTH}}  {two:{SEEN_WIDTH}}  {three}".rstrip(), flush=True)
