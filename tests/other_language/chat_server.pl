@@ -26,7 +26,7 @@ use constant {
     READ_SIZE       => 16 * 1024,           # bytes of input in one turn (F7)
     HIGH_WATER      => 256 * 1024,          # above this an outbox is too full (L3),
     LOW_WATER       => 128 * 1024,          # until it has come down to this
-    LINGER_SECONDS  => 3,                   # how long we listen to one who has had our last word (C4)
+    LINGER_SECONDS  => 3,                   # how long we listen on after our last word (C4)
     STOP_SECONDS    => 1.5,                 # how long a stop may take in all (L4)
     SLICE_SECONDS   => 0.02,                # how long we compute before we look what has come
     LONGEST_WAIT    => 0.5,                 # see wait_for_events()
@@ -36,10 +36,26 @@ use constant {
     CLOCKS          => POSIX::CLOCKS_PER_SEC(),
 };
 
-my @BUGS = qw(
-    one-read-is-one-line split-utf8 endless-line rest-is-a-line no-turns names-with-case
-    name-stays-taken quit-resets work-is-skipped echo-to-sender left-twice no-idle-timeout
-    places-leak no-stall-limit short-send no-sigterm half-close-closes dies-on-reset spin-at-end
+my %BUGS = (
+    'names-with-case'      => 'Alice and alice are two names',
+    'name-stays-taken'     => 'the name of one who has gone is not given back',
+    'one-read-is-one-line' => 'what one read brings is taken for one line',
+    'split-utf8'           => 'each read is decoded alone, also when it ends inside a character',
+    'short-send'           => 'what the kernel does not take at once is thrown away',
+    'rest-is-a-line'       => 'what follows the last LF is a line when input ends',
+    'endless-line'         => 'the bytes of a line that is too long are kept until its LF',
+    'work-is-skipped'      => '/work is answered and not done',
+    'echo-to-sender'       => 'who says something in a room gets it back',
+    'left-twice'           => 'who quits has left, and has left again when it is closed',
+    'dies-on-reset'        => 'an error on one connection ends the server',
+    'no-stall-limit'       => 'one who does not read is waited for, for ever',
+    'no-turns'             => "a client's turn lasts for as long as it has input",
+    'no-idle-timeout'      => 'the silent may stay',
+    'places-leak'          => 'the place of one who is reset is not given back',
+    'half-close-closes'    => 'the end of input ends all, answers that are due included',
+    'quit-resets'          => 'a connection is closed over input that nobody has read',
+    'spin-at-end'          => 'an end of input is watched for, and found, again and again',
+    'no-sigterm'           => 'SIGTERM ends the server as it ends any program',
 );
 
 # ---- What the server knows ----
@@ -53,7 +69,7 @@ my %option = (
     'max-clients'   => 1000,
     verbose         => 0,
 );
-my %bug;              # planted mistakes: NAME => 1
+my %bug;              # the mistake that is planted: NAME => 1
 my $in_chat;          # whether the profile is chat
 my $listener;         # the socket that accepts
 my %clients;          # all connections: descriptor => client, see new_client()
@@ -114,6 +130,12 @@ sub decoded {
 }
 
 # ---- Clients: from accept() to close() ----
+
+# All connections. A list of its own, for some may be closed while one goes through it.
+sub everybody {
+    my @all = values %clients;
+    return @all;
+}
 
 # A record for a new connection. One that is refused (L2) takes no place.
 sub new_client {
@@ -316,12 +338,12 @@ sub end_by_error {
 
 # How many bytes may wait without an ending: a line and its CR (F2).
 sub longest_beginning {
-    return $bug{'endless-line'} ? 1 << 40 : LINE_LIMIT + 1;
+    return $bug{'endless-line'} ? 1e12 : LINE_LIMIT + 1;
 }
 
 sub room_for_input {
     my ($client) = @_;
-    return READ_SIZE if $bug{'endless-line'};
+    return READ_SIZE if $bug{'endless-line'} && index($client->{inbox}, "\n") < 0;
     return READ_SIZE - length $client->{inbox};
 }
 
@@ -343,7 +365,7 @@ sub read_input {
     # What was sent after /quit is ignored (C4).
     return 0 if $client->{leaving};
     if ($bug{'split-utf8'} && !defined decoded($data)) {
-        $data =~ s/[\x80-\xFF]/?/g;
+        $data =~ s/[\x80-\xFF]/\xFF/g;
     }
 
     # The bytes of a line that is too long are thrown away as they arrive, up to its LF (F2).
@@ -664,7 +686,7 @@ sub look_at_clocks {
         $accept_at = $now + LONGEST_WAIT;
         accept_again();
     }
-    for my $client (values %{ { %clients } }) {
+    for my $client (everybody()) {
         my ($deadline, $action) = next_deadline($client);
         next if !defined $deadline;
         if ($deadline <= $now) {
@@ -688,7 +710,7 @@ sub wait_for_events {
     my $number = select $readable, $writable, undef, $seconds;
     $now = seconds();
     return if $number <= 0;
-    for my $client (values %{ { %clients } }) {
+    for my $client (everybody()) {
         my $fd = $client->{fd};
         send_output($client) if vec $writable, $fd, 1;
         read_input($client) if !$client->{closed} && vec $readable, $fd, 1;
@@ -715,7 +737,7 @@ sub stop {
     close $listener;
     $listener = undef;
     $linger   = LONGEST_WAIT;
-    for my $client (values %{ { %clients } }) {
+    for my $client (everybody()) {
         send_line($client, '* server shutting down');
 
         # Nobody is told who else leaves.
@@ -760,13 +782,14 @@ sub read_options {
     refuse('--profile is echo or chat') if $option{profile} !~ /\A(echo|chat)\z/;
     refuse('--port is a whole number from 0 to 65535')
         if $option{port} !~ /\A[0-9]{1,5}\z/ || $option{port} > 65535;
-    refuse('--max-clients is a whole number from 1') if $option{'max-clients'} !~ /\A0*[1-9][0-9]*\z/;
+    refuse('--max-clients is a whole number from 1')
+        if $option{'max-clients'} !~ /\A0*[1-9][0-9]*\z/;
     for my $name ('idle-timeout', 'stall-timeout') {
         refuse("--$name is a number of seconds from 0")
             if $option{$name} !~ /\A([0-9]+(\.[0-9]*)?|\.[0-9]+)\z/;
     }
     if (defined $option{bug}) {
-        refuse("--bug is one of: @BUGS") if !grep { $_ eq $option{bug} } @BUGS;
+        refuse("--bug is one of: @{[sort keys %BUGS]}") if !$BUGS{ $option{bug} };
         $bug{ $option{bug} } = 1;
     }
     $in_chat = $option{profile} eq 'chat';
@@ -776,7 +799,8 @@ sub read_options {
 # Bind, listen, and say so on standard output.
 sub open_listener {
     my ($host, $port) = @option{ 'host', 'port' };
-    my ($error, @found) = getaddrinfo($host, $port, { flags => AI_PASSIVE, socktype => SOCK_STREAM });
+    my $hints = { flags => AI_PASSIVE, socktype => SOCK_STREAM };
+    my ($error, @found) = getaddrinfo($host, $port, $hints);
     refuse("cannot listen on host $host: $error") if $error || !@found;
     my $found = $found[0];
     socket $listener, $found->{family}, SOCK_STREAM, $found->{protocol}
