@@ -1,0 +1,106 @@
+"""Run the suite, or the look at the model, in a process of its own, and read what it wrote."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from harness.launcher import REPOSITORY, end_process, start_process
+from tests.grade.containment import Containment
+
+GRACE_SECONDS = 6.0  # for a run to come to its end after its own limit
+LAST_WORDS = 2000  # characters of a broken run's output that are kept
+
+
+def is_pytest_there() -> bool:
+    """Whether the suite can be run at all."""
+    return importlib.util.find_spec("pytest") is not None
+
+
+def run_suite(
+    containment: Containment,
+    command: str,
+    profile: str,
+    seconds: float,
+    rules: Iterable[str] = (),
+    keep_going: bool = False,
+) -> dict:
+    """The suite's rule report about a server; `preflight` has an error if there is no report."""
+    with _file_to_write("rules.json") as path:
+        arguments = [
+            *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
+            *("--server", containment.command(command), "--profile", profile),
+            *("--rule-report", str(path), "--run-limit", str(max(1, round(seconds)))),
+            *(["--keep-going"] if keep_going else []),
+            *(word for rule in rules for word in ("--rule", rule)),
+            str(REPOSITORY / "tests"),
+        ]
+        output = run_python(containment, arguments, seconds + GRACE_SECONDS)
+        report = _read(path)
+    if report is None:
+        last = next(reversed(output.strip().splitlines()), "it said nothing")
+        report = {
+            "preflight": {"error": f"the suite came to no end: {last}"},
+            "cut_short": "the suite came to no end",
+            "rules": {},
+        }
+    return report
+
+
+def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
+    """What tests.grade.model has seen: {"evidence": [...]}, or {"error": one line}."""
+    with _file_to_write("model.json") as path:
+        arguments = [
+            *("-m", "tests.grade.model", "--server", containment.command(command)),
+            *("--profile", profile, "--json", str(path)),
+        ]
+        output = run_python(containment, arguments, seconds)
+        seen = _read(path)
+    if seen is None:
+        last = next(reversed(output.strip().splitlines()), f"it took over {seconds:g} s")
+        return {"error": f"the look at the model came to no end: {last}", "evidence": []}
+    return seen
+
+
+def run_python(containment: Containment, arguments: Sequence[str], seconds: float) -> str:
+    """Run this Python, for `seconds` at most; returns the last words that it said."""
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    with tempfile.TemporaryFile() as output:
+        worker = start_process(
+            [sys.executable, *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        containment.workers.add(worker.pid)
+        try:
+            # Past its time it is ended, and what it has written by then is taken.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(timeout=seconds)
+        finally:
+            end_process(worker)
+            containment.workers.discard(worker.pid)
+        output.seek(max(0, output.seek(0, os.SEEK_END) - LAST_WORDS))
+        return output.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def _file_to_write(name: str):
+    with tempfile.TemporaryDirectory(prefix="grade-") as folder:
+        yield Path(folder, name)
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    # It was not written, or not to its end.
+    except (OSError, ValueError):
+        return None
