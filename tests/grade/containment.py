@@ -34,6 +34,7 @@ MEBIBYTE = 1 << 20
 LOOK_SECONDS = 0.3  # between two looks at what the submission uses
 SWEEP_SECONDS = 10.0
 LARGEST_SUBMISSION = 200 * MEBIBYTE
+NO_PART_OF_IT = (".git", ".venv", "__pycache__")
 
 NOT_PROTECTED = """\
 This is no sandbox. A submission runs as the user who grades, so it can read what
@@ -149,12 +150,10 @@ class Containment:
         if self.source.is_file():
             shutil.copy2(self.source, self.folder / self.source.name)
             return
-        size = sum(path.lstat().st_size for path in self.source.rglob("*"))
+        size = sum(path.stat().st_size for path in self.source.rglob("*") if path.is_file())
         if size > LARGEST_SUBMISSION:
             raise ValueError(f"{self.source} holds {size // MEBIBYTE} MiB, which is too much")
-        shutil.copytree(
-            self.source, self.folder, symlinks=True, dirs_exist_ok=True, ignore=_special_files
-        )
+        shutil.copytree(self.source, self.folder, dirs_exist_ok=True, ignore=_special_files)
 
     def _remove_folder(self) -> None:
         # A submission may have taken its own right to look into a folder of it.
@@ -191,9 +190,7 @@ class Containment:
         """End what uses too much, and bury the orphans that have ended."""
         here = os.getpid()
         theirs = [
-            process
-            for process in process_tree.descendants(here)
-            if process.pid not in self.workers
+            process for process in process_tree.descendants(here) if process.pid not in self.workers
         ]
         for process in theirs:
             if process.state == "Z" and process.parent == here:
@@ -241,13 +238,13 @@ def signals_as_interrupts() -> Iterator[None]:
 
 
 def _special_files(folder: str, names: list[str]) -> list[str]:
-    """What cannot be copied, a FIFO or a socket, and what is no part of a submission."""
+    """What cannot be copied, a FIFO or a link to a folder, and what is no part of a submission."""
     skipped = []
     for name in names:
         path = Path(folder, name)
-        if name in (".git", "__pycache__", ".venv"):
-            skipped.append(name)
-        elif not (path.is_symlink() or path.is_file() or path.is_dir()):
+        links_to_a_folder = path.is_symlink() and path.is_dir()
+        is_plain = path.is_file() or path.is_dir()
+        if name in NO_PART_OF_IT or links_to_a_folder or not is_plain:
             skipped.append(name)
     return skipped
 

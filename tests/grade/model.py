@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import platform
 import re
 import shlex
@@ -35,6 +34,7 @@ from tests.grade.process_tree import CAN_SEE, tasks_of
 
 MODELS = ("threads", "select", "asyncio")
 UNKNOWN = "cannot tell"
+NOT_TESTED = "not tested"
 # How many clients are there when threads are counted for the second and the third time.
 FIRST_CROWD, SECOND_CROWD = 20, 50
 DELAY_SECONDS = 5.0  # generous: the protocol lets one deaf client hold up a room for a second
@@ -120,9 +120,7 @@ QUESTIONS = {
         },
         {"select", "asyncio"},
     ),
-    "silent and deaf clients": Question(
-        4.0, {model: {"delay nobody"} for model in MODELS}, set()
-    ),
+    "silent and deaf clients": Question(4.0, {model: {"delay nobody"} for model in MODELS}, set()),
     "idle CPU": Question(2.0, {model: {"next to none"} for model in MODELS}, set()),
     "/work": Question(
         2.0,
@@ -150,7 +148,7 @@ QUESTIONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """Whether a server has a model: "yes", "no" or UNKNOWN, and the points for each question."""
+    """Whether a server has a model: "yes", "no", UNKNOWN or NOT_TESTED; what that brings."""
 
     model: str
     answer: str
@@ -248,34 +246,30 @@ def what_they_wait_in(server: RunningServer, clients: int) -> Evidence:
             call = _system_call(pid, task, known)
             readable = readable or call is not None
             calls += [call] if call else []
-        best = max(best, calls, key=lambda looked: max((watched for _, watched in looked), default=0))
+        best = max(
+            best, calls, key=lambda looked: max((watched for _, watched in looked), default=0)
+        )
         if any(watched >= clients for _, watched in best):
             break
         time.sleep(0.03)
     if not readable:
         return Evidence(name, UNKNOWN, "this system does not show /proc/PID/task/TID/syscall")
-    counted = Counter(best)
-    facts = ", ".join(
-        f"{number} in {call}()" + (f" for {watched} descriptors" if watched else "")
-        for (call, watched), number in counted.most_common(6)
-    )
     watchers = [call for call, watched in best if watched >= clients]
-    alone = sum(
-        1
+    alone = [
+        call
         for call, watched in best
         if call in {"read", "recvfrom", "recvmsg"} or (call in READINESS and watched <= 2)
-    )
+    ]
     if watchers:
-        finding = "readiness of all"
-        facts += (
-            f"; {watchers[0]}() watches all {clients} clients"
-            + ("" if "select" not in watchers[0] else ", and no descriptor above 1023")
-        )
-    elif alone >= 0.9 * clients:
-        finding = "each for its own"
-    else:
-        finding = "neither"
-    return Evidence(name, finding, facts)
+        end = ", which watches no descriptor above 1023" if "select" in watchers[0] else ""
+        facts = f"{watchers[0]}() waits for all {clients} clients{end}"
+        return Evidence(name, "readiness of all", facts)
+    if len(alone) >= 0.9 * clients:
+        ((call, _),) = Counter(alone).most_common(1)
+        facts = f"with {clients} clients as many threads wait in {call}() for one connection each"
+        return Evidence(name, "each for its own", facts)
+    calls = ", ".join(f"{number} in {call}()" for (call, _), number in Counter(best).most_common(5))
+    return Evidence(name, "neither", f"with {clients} clients: {calls}")
 
 
 def _system_call(pid: int, task: int, known: dict[int, str]) -> tuple[str, int] | None:
@@ -326,7 +320,7 @@ def silent_and_deaf_clients(server: RunningServer) -> Evidence:
     """
     name = "silent and deaf clients"
     with contextlib.ExitStack() as clients:
-        silent, half, deaf, witness = (
+        _silent, half, deaf, witness = (
             clients.enter_context(LineClient(server.address, DELAY_SECONDS)) for _ in range(4)
         )
         half.send_bytes(b"half a na")
@@ -432,9 +426,7 @@ def beyond_descriptor_1024(command: str, profile: str) -> Evidence:
         return _count_the_greeted(name, server, clients)
 
 
-def _count_the_greeted(
-    name: str, server: RunningServer, clients: contextlib.ExitStack
-) -> Evidence:
+def _count_the_greeted(name: str, server: RunningServer, clients: contextlib.ExitStack) -> Evidence:
     first = clients.enter_context(LineClient(server.address))
     first.join("first")
     greeted = 1
@@ -459,11 +451,12 @@ def _count_the_greeted(
         return Evidence(name, "died", f"with {greeted} clients there, it {end}")
     if greeted == MANY_CLIENTS:
         return Evidence(name, "served", f"all {MANY_CLIENTS} clients were greeted")
-    what = f"{greeted} clients were greeted, the next was told {line!r}"
-    if line == SERVER_FULL:
-        limit = "select() ends there" if greeted > FD_SETSIZE - 40 else "a limit of its own"
-        return Evidence(name, "refused", f"{what}: {limit if greeted < FD_SETSIZE else 'a limit'}")
-    return Evidence(name, "not refused in words", what)
+    facts = f"{greeted} clients were greeted, the next was told {line!r}"
+    if line != SERVER_FULL:
+        return Evidence(name, "not refused in words", facts)
+    at_the_end_of_select = FD_SETSIZE - 40 < greeted < FD_SETSIZE
+    whose = "where select() ends" if at_the_end_of_select else "a limit of its own"
+    return Evidence(name, "refused", f"{facts}: {whose}")
 
 
 def libraries(server: RunningServer) -> Evidence:

@@ -43,9 +43,8 @@ def run_suite(
         output = run_python(containment, arguments, seconds + GRACE_SECONDS)
         report = _read(path)
     if report is None:
-        last = next(reversed(output.strip().splitlines()), "it said nothing")
         report = {
-            "preflight": {"error": f"the suite came to no end: {last}"},
+            "preflight": {"error": f"the suite came to no end: {last_words(output, seconds)}"},
             "cut_short": "the suite came to no end",
             "rules": {},
         }
@@ -62,8 +61,8 @@ def run_model(containment: Containment, command: str, profile: str, seconds: flo
         output = run_python(containment, arguments, seconds)
         seen = _read(path)
     if seen is None:
-        last = next(reversed(output.strip().splitlines()), f"it took over {seconds:g} s")
-        return {"error": f"the look at the model came to no end: {last}", "evidence": []}
+        why = f"the look at the model came to no end: {last_words(output, seconds)}"
+        return {"error": why, "evidence": []}
     return seen
 
 
@@ -90,6 +89,12 @@ def run_python(containment: Containment, arguments: Sequence[str], seconds: floa
             containment.workers.discard(worker.pid)
         output.seek(max(0, output.seek(0, os.SEEK_END) - LAST_WORDS))
         return output.read().decode(errors="replace")
+
+
+def last_words(output: str, seconds: float) -> str:
+    """The last line that names an error, or that the time was over."""
+    lines = [line.strip() for line in output.splitlines() if "rror" in line]
+    return lines[-1] if lines else f"it was ended after {seconds:.0f} s"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,186 @@
+"""Grade one submission: run the suite, look at the model, and turn both into points."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests import rules as rule_texts
+from tests.grade import model as models
+from tests.grade import points, suite
+from tests.grade.containment import Containment, Limits
+from tests.grade.model import Evidence, Verdict
+from tests.grade.points import MODEL_POINTS, RuleGrade
+
+# What the look at the model may take (it takes 7 s for a server that answers), and what is left
+# at the end to write the report.
+MODEL_SECONDS = 25.0
+END_SECONDS = 4.0
+# With another greeting than H1 nobody gets into the server, and no test can be about anything else.
+NOTHING_WITHOUT = "H1"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A server to grade: its name, its command with {port} and {options}, what is copied."""
+
+    name: str
+    command: str
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be graded, and within which limits. `time_limit` is in seconds, for all of it."""
+
+    profile: str
+    model: str | None = None
+    rules: tuple[str, ...] = ()  # empty: all of them
+    model_alone: bool = False
+    time_limit: float = 120.0
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass
+class Grade:
+    """What became of a submission. Points are kept to a tenth and add up to `worth`."""
+
+    name: str
+    order: Order
+    rules: list[RuleGrade]
+    preflight: dict | None = None
+    begin_with: str | None = None
+    cut_short: str | None = None
+    verdict: Verdict | None = None
+    evidence: list[Evidence] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_behind: list[str] = field(default_factory=list)
+    most_processes: int = 0
+    most_memory: int = 0
+    seconds: float = 0.0
+
+    @property
+    def worth(self) -> float:
+        """The points that there were to be had."""
+        return _sum(self.rules, "worth") + (MODEL_POINTS if self.verdict else 0.0)
+
+    @property
+    def earned(self) -> float:
+        """The points of the submission."""
+        return round(_sum(self.rules, "earned") + (self.verdict.earned if self.verdict else 0.0), 1)
+
+    @property
+    def not_graded(self) -> float:
+        """The points that this system could not grade."""
+        open_points = self.verdict.not_graded if self.verdict else 0.0
+        return round(_sum(self.rules, "not_graded") + open_points, 1)
+
+    def of_milestone(self, milestone: str) -> list[RuleGrade]:
+        """The rules of a milestone that were graded."""
+        members = rule_texts.MILESTONES[milestone]
+        return [grade for grade in self.rules if grade.rule in members]
+
+    def first_broken(self) -> RuleGrade | None:
+        """The rule to begin with: what the suite says, else the first that a test failed.
+
+        Rules are in teaching order, so the first is one that later ones build on.
+        """
+        known = {grade.rule: grade for grade in self.rules}
+        if self.begin_with in known:
+            return known[self.begin_with]
+        return next((grade for grade in self.rules if grade.is_broken), None)
+
+
+def _sum(grades: list[RuleGrade], what: str) -> float:
+    return round(sum(getattr(grade, what) for grade in grades), 1)
+
+
+def grade(submission: Submission, order: Order) -> Grade:
+    """Grade a submission. It ends within the order's time limit, whatever the server does."""
+    begin = time.monotonic()
+    containment = Containment(order.limits, submission.source)
+    try:
+        with containment:
+            result = _grade_contained(submission, order, containment, begin)
+    # What the submission's folder holds cannot be copied, or is too much.
+    except (OSError, ValueError) as error:
+        result = Grade(submission.name, order, _rules_without_a_run(order))
+        result.preflight = {"error": models.one_line(error)}
+        result.verdict = _no_verdict(order, "it was not started")
+    result.notes = containment.notes
+    result.left_behind = containment.left_behind
+    result.most_processes = containment.most_processes
+    result.most_memory = containment.most_memory
+    result.seconds = time.monotonic() - begin
+    return result
+
+
+def _grade_contained(
+    submission: Submission, order: Order, containment: Containment, begin: float
+) -> Grade:
+    reserve = MODEL_SECONDS if order.model else 0.0
+    end_of_suite = begin + order.time_limit - reserve - suite.GRACE_SECONDS - END_SECONDS
+    report = {"preflight": None, "cut_short": None, "rules": {}}
+    if not order.model_alone:
+        report = _run_suite(submission, order, containment, end_of_suite)
+    share = 1 - MODEL_POINTS / points.FULL if order.model and not order.rules else 1.0
+    rules = []
+    if not order.model_alone:
+        rules = points.grade_rules(report, order.profile, order.rules, share)
+    result = Grade(submission.name, order, rules, report["preflight"], report.get("begin_with"))
+    result.cut_short = report["cut_short"]
+    if order.model and nobody_gets_in(report["preflight"]):
+        result.verdict = _no_verdict(order, "nobody gets into the server")
+    elif order.model:
+        seconds = begin + order.time_limit - END_SECONDS - time.monotonic()
+        _judge_model(result, submission, order, containment, max(1.0, seconds))
+    return result
+
+
+def _run_suite(submission: Submission, order: Order, containment: Containment, end: float) -> dict:
+    """The suite stops after its short check if that fails; then it is told to go on, if it can."""
+    arguments = (containment, submission.command, order.profile)
+    report = suite.run_suite(*arguments, _seconds_until(end), order.rules)
+    if report["preflight"] is None or nobody_gets_in(report["preflight"]):
+        return report
+    # Asked for some rules only, it has gone on already.
+    if order.rules:
+        return report
+    fault = report["preflight"]
+    report = suite.run_suite(*arguments, _seconds_until(end), order.rules, keep_going=True)
+    report["preflight"] = report["preflight"] or fault
+    return report
+
+
+def _seconds_until(end: float) -> float:
+    return max(1.0, end - time.monotonic())
+
+
+def nobody_gets_in(preflight: dict | None) -> bool:
+    """Whether the short check says that there is nothing to test: no server, or no greeting."""
+    return preflight is not None and (
+        "error" in preflight or preflight.get("rule") == NOTHING_WITHOUT
+    )
+
+
+def _judge_model(
+    result: Grade, submission: Submission, order: Order, containment: Containment, seconds: float
+) -> None:
+    seen = suite.run_model(containment, submission.command, order.profile, seconds)
+    if "error" in seen:
+        result.verdict = _no_verdict(order, seen["error"])
+        return
+    result.evidence = [Evidence(**each) for each in seen["evidence"]]
+    result.verdict = models.judge(result.evidence, order.model)
+
+
+def _no_verdict(order: Order, why: str) -> Verdict | None:
+    if order.model is None:
+        return None
+    return Verdict(order.model, models.NOT_TESTED, why, 0.0, 0.0, MODEL_POINTS)
+
+
+def _rules_without_a_run(order: Order) -> list[RuleGrade]:
+    if order.model_alone:
+        return []
+    share = 1 - MODEL_POINTS / points.FULL if order.model and not order.rules else 1.0
+    return points.grade_rules({"rules": {}}, order.profile, order.rules, share)

@@ -1,0 +1,1 @@
+../recv_is_a_message/server.py
