@@ -15,6 +15,7 @@ from tests.grade.points import MODEL_POINTS, RuleGrade
 # at the end to write the report.
 MODEL_SECONDS = 25.0
 END_SECONDS = 4.0
+SHORT_CHECK_SECONDS = 30.0
 # With another greeting than H1 nobody gets into the server, and no test can be about anything else.
 NOTHING_WITHOUT = "H1"
 
@@ -79,15 +80,14 @@ class Grade:
         members = rule_texts.MILESTONES[milestone]
         return [grade for grade in self.rules if grade.rule in members]
 
-    def first_broken(self) -> RuleGrade | None:
+    def first_broken(self) -> str | None:
         """The rule to begin with: what the suite says, else the first that a test failed.
 
         Rules are in teaching order, so the first is one that later ones build on.
         """
-        known = {grade.rule: grade for grade in self.rules}
-        if self.begin_with in known:
-            return known[self.begin_with]
-        return next((grade for grade in self.rules if grade.is_broken), None)
+        if self.begin_with in [each.rule for each in self.rules]:
+            return self.begin_with
+        return next((each.rule for each in self.rules if each.is_broken), None)
 
 
 def _sum(grades: list[RuleGrade], what: str) -> float:
@@ -137,17 +137,14 @@ def _grade_contained(
 
 
 def _run_suite(submission: Submission, order: Order, containment: Containment, end: float) -> dict:
-    """The suite stops after its short check if that fails; then it is told to go on, if it can."""
+    """The suite's report; without a run of it where the short check finds that nobody gets in."""
     arguments = (containment, submission.command, order.profile)
+    seconds = min(SHORT_CHECK_SECONDS, _seconds_until(end))
+    found = suite.run_short_check(*arguments, seconds)
+    if nobody_gets_in(found["preflight"]):
+        return {**found, "cut_short": None, "rules": {}}
     report = suite.run_suite(*arguments, _seconds_until(end), order.rules)
-    if report["preflight"] is None or nobody_gets_in(report["preflight"]):
-        return report
-    # Asked for some rules only, it has gone on already.
-    if order.rules:
-        return report
-    fault = report["preflight"]
-    report = suite.run_suite(*arguments, _seconds_until(end), order.rules, keep_going=True)
-    report["preflight"] = report["preflight"] or fault
+    report["preflight"] = report["preflight"] or found["preflight"]
     return report
 
 

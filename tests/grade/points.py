@@ -51,6 +51,7 @@ POINTS: dict[str, float] = {
 DELIVERY = {"echo": {"D1": 14}, "chat": {"D2": 6, "D3": 4, "D4": 4}}
 
 NO_OPTIONS = "{options}"
+AFTER_EACH = "(after each test)"
 
 
 def points_of(profile: str) -> dict[str, float]:
@@ -126,7 +127,11 @@ def tests_of(rule: str, report: dict) -> list[dict]:
 def _grade_rule(rule: str, worth: float, tests: list[dict]) -> RuleGrade:
     functions: dict[str, list[dict]] = {}
     for test in tests:
-        functions.setdefault(test["function"], []).append(test)
+        function = test["function"]
+        # A look that belongs to every test counts once, however often it has failed.
+        if AFTER_EACH in function:
+            function = AFTER_EACH
+        functions.setdefault(function, []).append(test)
     grade = RuleGrade(rule, worth, functions=len(functions))
     if not functions:
         grade.lost = worth

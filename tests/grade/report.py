@@ -49,13 +49,11 @@ def where_to_begin(grade: Grade) -> str:
     fault = grade.preflight
     if fault and "error" in fault:
         return f"the server cannot be tested: {printable(fault['error'])}"
-    first = grade.first_broken()
-    if first is not None:
-        others = [each.rule for each in grade.rules if each.is_broken and each is not first]
+    first = fault["rule"] if fault else grade.first_broken()
+    if first:
+        others = [each.rule for each in grade.rules if each.is_broken and each.rule != first]
         then = f" Others may fail because of it: {', '.join(others)}." if others else ""
-        return f"rule {first.rule}: {shorten(rules.text_of(first.rule), 160)}{then}"
-    if fault:
-        return f"rule {fault['rule']}: {shorten(rules.text_of(fault['rule']), 160)}"
+        return f"rule {first}: {shorten(rules.text_of(first), 160)}{then}"
     if grade.cut_short:
         return f"the run was cut short: {printable(grade.cut_short)}"
     unpassed = next((each for each in grade.rules if each.lost), None)
@@ -231,11 +229,9 @@ def first_word(grade: Grade) -> str:
     """What broke first, in a word: a rule, `start`, `model`, or a hyphen."""
     if grade.preflight and "error" in grade.preflight:
         return "start"
-    first = grade.first_broken()
-    if first is not None:
-        return first.rule
-    if grade.preflight:
-        return grade.preflight["rule"]
+    first = grade.preflight["rule"] if grade.preflight else grade.first_broken()
+    if first:
+        return first
     if grade.cut_short:
         return "time"
     if grade.verdict and grade.verdict.lost:

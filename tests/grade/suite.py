@@ -1,4 +1,4 @@
-"""Run the suite, or the look at the model, in a process of its own, and read what it wrote."""
+"""Run suite, short check and look at the model, each in a process of its own; read its report."""
 
 import contextlib
 import importlib.util
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.launcher import REPOSITORY, end_process, start_process
@@ -22,21 +22,28 @@ def is_pytest_there() -> bool:
     return importlib.util.find_spec("pytest") is not None
 
 
+def run_short_check(containment: Containment, command: str, profile: str, seconds: float) -> dict:
+    """{"preflight": ...} as in the suite's report: None, a fault, or {"error": one line}."""
+    found, output = _run_module(containment, "short_check", command, profile, seconds)
+    if found is None:
+        found = {"preflight": {"error": f"the short check failed: {last_words(output, seconds)}"}}
+    return found
+
+
 def run_suite(
     containment: Containment,
     command: str,
     profile: str,
     seconds: float,
     rules: Iterable[str] = (),
-    keep_going: bool = False,
 ) -> dict:
     """The suite's rule report about a server; `preflight` has an error if there is no report."""
-    with _file_to_write("rules.json") as path:
+    with _file_to_write() as path:
         arguments = [
             *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
             *("--server", containment.command(command), "--profile", profile),
             *("--rule-report", str(path), "--run-limit", str(max(1, round(seconds)))),
-            *(["--keep-going"] if keep_going else []),
+            "--keep-going",
             *(word for rule in rules for word in ("--rule", rule)),
             str(REPOSITORY / "tests"),
         ]
@@ -53,17 +60,23 @@ def run_suite(
 
 def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
     """What tests.grade.model has seen: {"evidence": [...]}, or {"error": one line}."""
-    with _file_to_write("model.json") as path:
-        arguments = [
-            *("-m", "tests.grade.model", "--server", containment.command(command)),
-            *("--profile", profile, "--json", str(path)),
-        ]
-        output = run_python(containment, arguments, seconds)
-        seen = _read(path)
+    seen, output = _run_module(containment, "model", command, profile, seconds)
     if seen is None:
         why = f"the look at the model came to no end: {last_words(output, seconds)}"
         return {"error": why, "evidence": []}
     return seen
+
+
+def _run_module(
+    containment: Containment, name: str, command: str, profile: str, seconds: float
+) -> tuple[dict | None, str]:
+    with _file_to_write() as path:
+        arguments = [
+            *("-m", f"tests.grade.{name}", "--server", containment.command(command)),
+            *("--profile", profile, "--json", str(path)),
+        ]
+        output = run_python(containment, arguments, seconds)
+        return _read(path), output
 
 
 def run_python(containment: Containment, arguments: Sequence[str], seconds: float) -> str:
@@ -98,9 +111,9 @@ def last_words(output: str, seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def _file_to_write(name: str):
+def _file_to_write() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="grade-") as folder:
-        yield Path(folder, name)
+        yield Path(folder, "report.json")
 
 
 def _read(path: Path) -> dict | None:
