@@ -163,6 +163,9 @@ def name_submissions(files: list[Path], template: str) -> list[Submission]:
         own = whole.parent if alone else whole.with_suffix("")
         inside = os.path.relpath(own, base)
         name = re.sub(r"[^\w.-]+", "_", own.name if inside == "." else inside)
+        # Two paths may differ only in what a name leaves out.
+        if any(name == other.name for other in found):
+            name = f"{name}-{len(found) + 1}"
         command = template.replace("{file}", shlex.quote(whole.name))
         found.append(Submission(name, command, whole.parent if alone else whole))
     return found

@@ -64,6 +64,9 @@ class Limits:
 class Containment:
     """The folder, the mark and the watch over one submission. Leaving it ends what is left.
 
+    Whatever descends from this process meanwhile is taken for the submission's, so a process that
+    grades must have no other children.
+
     `notes` are lines about what was stopped, `left_behind` command lines of processes that the
     submission had not ended itself. `most_processes` and `most_memory` (bytes, of one process)
     are what was seen.
@@ -127,13 +130,15 @@ class Containment:
     def sweep(self) -> None:
         """End every process of the submission, also who ignores signals or has a session alone."""
         deadline = time.monotonic() + SWEEP_SECONDS
+        counted: set[int] = set()
         while left := self._of_the_submission():
             alive = [pid for pid, process in left.items() if process.state not in "ZX"]
             for pid in alive:
                 # None may start another while we end them one by one.
                 _send(pid, signal.SIGSTOP)
-                if len(self.left_behind) < 1000:
+                if pid not in counted:
                     self.left_behind.append(process_tree.command_line(pid))
+            counted.update(alive)
             for pid in alive:
                 _send(pid, signal.SIGKILL)
             for pid in left:

@@ -131,6 +131,7 @@ def _grade_contained(
     if order.model and nobody_gets_in(report["preflight"]):
         result.verdict = _no_verdict(order, "nobody gets into the server")
     elif order.model:
+        containment.sweep()
         seconds = begin + order.time_limit - END_SECONDS - time.monotonic()
         _judge_model(result, submission, order, containment, max(1.0, seconds))
     return result

@@ -1,6 +1,8 @@
 """Run suite, short check and look at the model, each in a process of its own; read its report."""
 
+import ast
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -11,10 +13,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.launcher import REPOSITORY, end_process, start_process
+from tests import rules as rule_texts
 from tests.grade.containment import Containment
 
 GRACE_SECONDS = 6.0  # for a run to come to its end after its own limit
-LAST_WORDS = 2000  # characters of a broken run's output that are kept
+COLLECT_SECONDS = 10.0
+LAST_WORDS = 2000  # bytes of a broken run's output that are kept
 
 
 def is_pytest_there() -> bool:
@@ -38,15 +42,15 @@ def run_suite(
     rules: Iterable[str] = (),
 ) -> dict:
     """The suite's rule report about a server; `preflight` has an error if there is no report."""
+    selection = [
+        *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
+        *("--server", containment.command(command), "--profile", profile),
+        *(word for rule in rules for word in ("--rule", rule)),
+        str(REPOSITORY / "tests"),
+    ]
     with _file_to_write() as path:
-        arguments = [
-            *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
-            *("--server", containment.command(command), "--profile", profile),
-            *("--rule-report", str(path), "--run-limit", str(max(1, round(seconds)))),
-            "--keep-going",
-            *(word for rule in rules for word in ("--rule", rule)),
-            str(REPOSITORY / "tests"),
-        ]
+        run = ["--rule-report", str(path), "--run-limit", f"{max(1, round(seconds))}"]
+        arguments = [*selection, *run, "--keep-going"]
         output = run_python(containment, arguments, seconds + GRACE_SECONDS)
         report = _read(path)
     if report is None:
@@ -55,7 +59,39 @@ def run_suite(
             "cut_short": "the suite came to no end",
             "rules": {},
         }
+    elif report["cut_short"]:
+        collected = run_python(
+            containment, [*selection, "--collect-only"], COLLECT_SECONDS, keep=1_000_000
+        )
+        add_what_was_not_reached(report, collected)
     return report
+
+
+def add_what_was_not_reached(report: dict, collected: str) -> None:
+    """Put the tests into a report that the run did not come to, as "not run".
+
+    `collected` is what pytest prints for --collect-only, a test in each line. Without this a rule
+    would get full points for the first of its tests.
+    """
+    reached = {test["test"] for about in report["rules"].values() for test in about["tests"]}
+    for line in collected.splitlines():
+        test = line.strip().removeprefix("tests/")
+        function = test.partition("[")[0]
+        if "::" not in function or test in reached:
+            continue
+        file, _, name = function.partition("::")
+        named = _rules_by_function(REPOSITORY / "tests" / file).get(name)
+        if named:
+            about = report["rules"].setdefault(named[0], {"tests": []})
+            case = {"test": test, "function": function, "rules": named, "outcome": "not run"}
+            about["tests"].append({**case, "message": report["cut_short"]})
+
+
+@functools.cache
+def _rules_by_function(path: Path) -> dict[str, list[str]]:
+    tree = ast.parse(path.read_bytes())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {each.name: rule_texts.named_in(ast.get_docstring(each)) for each in functions}
 
 
 def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
@@ -79,8 +115,10 @@ def _run_module(
         return _read(path), output
 
 
-def run_python(containment: Containment, arguments: Sequence[str], seconds: float) -> str:
-    """Run this Python, for `seconds` at most; returns the last words that it said."""
+def run_python(
+    containment: Containment, arguments: Sequence[str], seconds: float, keep: int = LAST_WORDS
+) -> str:
+    """Run this Python, for `seconds` at most; returns the last `keep` bytes that it said."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     environment.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryFile() as output:
@@ -100,7 +138,7 @@ def run_python(containment: Containment, arguments: Sequence[str], seconds: floa
         finally:
             end_process(worker)
             containment.workers.discard(worker.pid)
-        output.seek(max(0, output.seek(0, os.SEEK_END) - LAST_WORDS))
+        output.seek(max(0, output.seek(0, os.SEEK_END) - keep))
         return output.read().decode(errors="replace")
 
 
