@@ -11,10 +11,10 @@ from tests.grade.containment import Containment, Limits
 from tests.grade.model import Evidence, Verdict
 from tests.grade.points import MODEL_POINTS, RuleGrade
 
-# What the look at the model may take (it takes 7 s for a server that answers), and what is left
-# at the end to write the report.
-MODEL_SECONDS = 25.0
-END_SECONDS = 4.0
+# What the look at the model may take: it takes 5 to 7 s for a server that answers. And what is
+# left at the end, for the suite to end its run and for us to end its processes.
+MODEL_SECONDS = 30.0
+END_SECONDS = suite.GRACE_SECONDS + 2.0
 SHORT_CHECK_SECONDS = 30.0
 # With another greeting than H1 nobody gets into the server, and no test can be about anything else.
 NOTHING_WITHOUT = "H1"
@@ -103,8 +103,11 @@ def grade(submission: Submission, order: Order) -> Grade:
             result = _grade_contained(submission, order, containment, begin)
     # What the submission's folder holds cannot be copied, or is too much.
     except (OSError, ValueError) as error:
-        result = Grade(submission.name, order, _rules_without_a_run(order))
-        result.preflight = {"error": models.one_line(error)}
+        result = Grade(submission.name, order, [], {"error": models.one_line(error)})
+        if not order.model_alone:
+            result.rules = points.grade_rules(
+                {"rules": {}}, order.profile, order.rules, _share(order)
+            )
         result.verdict = _no_verdict(order, "it was not started")
     result.notes = containment.notes
     result.left_behind = containment.left_behind
@@ -117,40 +120,42 @@ def grade(submission: Submission, order: Order) -> Grade:
 def _grade_contained(
     submission: Submission, order: Order, containment: Containment, begin: float
 ) -> Grade:
-    reserve = MODEL_SECONDS if order.model else 0.0
-    end_of_suite = begin + order.time_limit - reserve - suite.GRACE_SECONDS - END_SECONDS
-    report = {"preflight": None, "cut_short": None, "rules": {}}
-    if not order.model_alone:
-        report = _run_suite(submission, order, containment, end_of_suite)
-    share = 1 - MODEL_POINTS / points.FULL if order.model and not order.rules else 1.0
-    rules = []
-    if not order.model_alone:
-        rules = points.grade_rules(report, order.profile, order.rules, share)
-    result = Grade(submission.name, order, rules, report["preflight"], report.get("begin_with"))
-    result.cut_short = report["cut_short"]
-    if order.model and nobody_gets_in(report["preflight"]):
-        result.verdict = _no_verdict(order, "nobody gets into the server")
-    elif order.model:
+    """First whether anybody gets in, then the model, for it takes a known time, then the suite."""
+    end = begin + order.time_limit - END_SECONDS
+    arguments = (containment, submission.command, order.profile)
+    found = suite.run_short_check(*arguments, _seconds_until(end, SHORT_CHECK_SECONDS))
+    result = Grade(submission.name, order, [], found["preflight"])
+    gets_in = not nobody_gets_in(found["preflight"])
+    if order.model and gets_in:
+        seen = suite.run_model(*arguments, _seconds_until(end, MODEL_SECONDS))
         containment.sweep()
-        seconds = begin + order.time_limit - END_SECONDS - time.monotonic()
-        _judge_model(result, submission, order, containment, max(1.0, seconds))
+        result.evidence = [Evidence(**each) for each in seen["evidence"]]
+        result.verdict = (
+            _no_verdict(order, seen["error"])
+            if "error" in seen
+            else models.judge(result.evidence, order.model)
+        )
+    elif order.model:
+        result.verdict = _no_verdict(order, "nobody gets into the server")
+    if order.model_alone:
+        return result
+    report = {"rules": {}}
+    if gets_in:
+        report = suite.run_suite(*arguments, _seconds_until(end), order.rules)
+        result.preflight = report["preflight"] or found["preflight"]
+        result.begin_with = report.get("begin_with")
+        result.cut_short = report["cut_short"]
+    result.rules = points.grade_rules(report, order.profile, order.rules, _share(order))
     return result
 
 
-def _run_suite(submission: Submission, order: Order, containment: Containment, end: float) -> dict:
-    """The suite's report; without a run of it where the short check finds that nobody gets in."""
-    arguments = (containment, submission.command, order.profile)
-    seconds = min(SHORT_CHECK_SECONDS, _seconds_until(end))
-    found = suite.run_short_check(*arguments, seconds)
-    if nobody_gets_in(found["preflight"]):
-        return {**found, "cut_short": None, "rules": {}}
-    report = suite.run_suite(*arguments, _seconds_until(end), order.rules)
-    report["preflight"] = report["preflight"] or found["preflight"]
-    return report
+def _share(order: Order) -> float:
+    """How much of their points the rules keep beside the model; all of them in a part."""
+    return 1 - MODEL_POINTS / points.FULL if order.model and not order.rules else 1.0
 
 
-def _seconds_until(end: float) -> float:
-    return max(1.0, end - time.monotonic())
+def _seconds_until(end: float, at_most: float = float("inf")) -> float:
+    return max(1.0, min(at_most, end - time.monotonic()))
 
 
 def nobody_gets_in(preflight: dict | None) -> bool:
@@ -160,25 +165,7 @@ def nobody_gets_in(preflight: dict | None) -> bool:
     )
 
 
-def _judge_model(
-    result: Grade, submission: Submission, order: Order, containment: Containment, seconds: float
-) -> None:
-    seen = suite.run_model(containment, submission.command, order.profile, seconds)
-    if "error" in seen:
-        result.verdict = _no_verdict(order, seen["error"])
-        return
-    result.evidence = [Evidence(**each) for each in seen["evidence"]]
-    result.verdict = models.judge(result.evidence, order.model)
-
-
 def _no_verdict(order: Order, why: str) -> Verdict | None:
     if order.model is None:
         return None
     return Verdict(order.model, models.NOT_TESTED, why, 0.0, 0.0, MODEL_POINTS)
-
-
-def _rules_without_a_run(order: Order) -> list[RuleGrade]:
-    if order.model_alone:
-        return []
-    share = 1 - MODEL_POINTS / points.FULL if order.model and not order.rules else 1.0
-    return points.grade_rules({"rules": {}}, order.profile, order.rules, share)

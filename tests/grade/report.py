@@ -171,7 +171,10 @@ def notes_for_all(grade: Grade) -> list[str]:
     """What a student should know beside the points."""
     notes = [printable(note) for note in grade.notes]
     if grade.cut_short:
-        notes.append(f"the run was cut short: {printable(grade.cut_short)}")
+        notes.append(
+            f"the run was cut short: {printable(grade.cut_short)}. What was not run earns nothing: "
+            "on a busy machine give it a longer --time-limit"
+        )
     if grade.left_behind:
         notes.append(
             f"the server left processes behind (the grader ended {len(grade.left_behind)})"

@@ -16,7 +16,7 @@ from harness.launcher import REPOSITORY, end_process, start_process
 from tests import rules as rule_texts
 from tests.grade.containment import Containment
 
-GRACE_SECONDS = 6.0  # for a run to come to its end after its own limit
+GRACE_SECONDS = 5.0  # for a run to come to its end after its own limit
 COLLECT_SECONDS = 10.0
 LAST_WORDS = 2000  # bytes of a broken run's output that are kept
 
@@ -73,7 +73,11 @@ def add_what_was_not_reached(report: dict, collected: str) -> None:
     `collected` is what pytest prints for --collect-only, a test in each line. Without this a rule
     would get full points for the first of its tests.
     """
-    reached = {test["test"] for about in report["rules"].values() for test in about["tests"]}
+    reached = {test["test"]: test for about in report["rules"].values() for test in about["tests"]}
+    for test in reached.values():
+        # The run ended in the middle of it.
+        if test["outcome"] == "not run" and not test["message"]:
+            test["message"] = report["cut_short"]
     for line in collected.splitlines():
         test = line.strip().removeprefix("tests/")
         function = test.partition("[")[0]

@@ -1,1 +1,1 @@
-../recv_is_a_message/server.py
+../../../v2_select/server.py
