@@ -476,3 +476,74 @@ def test_nothing_is_left_behind(graded):
     details = json.loads((folder / "grades" / "hostile_forks.json").read_text())["tests"][-1]
     assert details["visibility"] == "hidden"
     assert "left behind: " in details["output"]
+
+
+# ---- limits ----
+
+# Whatever descends from a process that grades is ended by it, so it is never this one.
+CONTAINED = """
+import json, shlex, subprocess, sys
+
+with Containment(Limits(**json.loads(sys.argv[2]))) as contained:
+    program = shlex.join([sys.executable, "-c", sys.argv[1]])
+    process = subprocess.Popen(shlex.split(contained.command(program)), stdout=subprocess.PIPE)
+    said = process.communicate(timeout=30)[0].decode()
+    here = [process.pid, str(contained.folder)]
+print(json.dumps([process.returncode, said, here, contained.folder.exists(), contained.notes]))
+"""
+
+
+def run_contained(program, **limits):
+    """Run a Python program within limits; returns [status, output, [pid, folder], ..., notes]."""
+    done = subprocess.run(
+        [sys.executable, "-c", CONTAINED, program, json.dumps(limits)],
+        cwd=REPOSITORY,
+        env={**os.environ, "SECRET": "of the one who grades"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+WHAT_IT_SEES = """
+import json, os, resource
+limits = {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource)
+          if name.startswith("RLIMIT_")}
+print(json.dumps([[os.getpid(), os.getcwd()], sorted(os.environ), limits]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="this system has no limits for a process")
+def test_a_server_runs_within_its_limits():
+    """In its folder, as the process that was started, with little environment."""
+    status, said, there, still_there, _ = run_contained(
+        WHAT_IT_SEES, files=100, file_size=4096, cpu_seconds=7
+    )
+    here, variables, limits = json.loads(said)
+    assert (status, here, still_there) == (0, there, False)
+    assert "SECRET" not in variables
+    assert {"HOME", "TMPDIR", "PATH"} <= set(variables)
+    assert limits["RLIMIT_NOFILE"] == [100, 100]
+    assert limits["RLIMIT_FSIZE"] == [4096, 4096]
+    assert limits["RLIMIT_CPU"] == [7, 7]
+    assert limits["RLIMIT_CORE"] == [0, 0]
+
+
+FORKS = "import os, time\nfor _ in range(40): os.fork() or time.sleep(60)\ntime.sleep(60)"
+
+
+@NEEDS_PROC
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import time; held = b'x' * (300 << 20); time.sleep(60)", "for its memory"),
+        (FORKS, "over 20 processes"),
+    ],
+)
+def test_who_takes_too_much_is_ended(program, said):
+    """Memory and processes are watched, for no limit of the system binds there."""
+    status, _, _, _, notes = run_contained(program, memory=100 << 20, processes=20)
+    assert status == -9
+    assert said in notes[0]
