@@ -483,6 +483,7 @@ def test_nothing_is_left_behind(graded):
 # Whatever descends from a process that grades is ended by it, so it is never this one.
 CONTAINED = """
 import json, shlex, subprocess, sys
+from tests.grade.containment import Containment, Limits
 
 with Containment(Limits(**json.loads(sys.argv[2]))) as contained:
     program = shlex.join([sys.executable, "-c", sys.argv[1]])
