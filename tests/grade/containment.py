@@ -193,14 +193,7 @@ class Containment:
 
     def _look(self) -> None:
         """End what uses too much, and bury the orphans that have ended."""
-        here = os.getpid()
-        theirs = [
-            process for process in process_tree.descendants(here) if process.pid not in self.workers
-        ]
-        for process in theirs:
-            if process.state == "Z" and process.parent == here:
-                _reap(process.pid)
-        alive = [process for process in theirs if process.state != "Z"]
+        alive = self._alive()
         self.most_processes = max(self.most_processes, len(alive))
         for process in alive:
             self.most_memory = max(self.most_memory, process.memory)
@@ -211,10 +204,26 @@ class Containment:
                     f"and {self.limits.memory // MEBIBYTE} MiB is the limit"
                 )
         if len(alive) > self.limits.processes:
-            for number in (signal.SIGSTOP, signal.SIGKILL):
-                for process in alive:
-                    _send(process.pid, number)
             self._note(f"ended: over {self.limits.processes} processes at once")
+            # Who forks meanwhile is stopped first; its latest children are found by another look.
+            while alive and not self._ended.is_set():
+                for number in (signal.SIGSTOP, signal.SIGKILL):
+                    for process in alive:
+                        _send(process.pid, number)
+                alive = self._alive()
+
+    def _alive(self) -> list[process_tree.Process]:
+        """The submission's processes; orphans among them that have ended are buried."""
+        here = os.getpid()
+        alive = []
+        for process in process_tree.descendants(here):
+            if process.pid in self.workers:
+                continue
+            if process.state != "Z":
+                alive.append(process)
+            elif process.parent == here:
+                _reap(process.pid)
+        return alive
 
     def _note(self, line: str) -> None:
         if not any(line.partition(":")[0] == note.partition(":")[0] for note in self.notes):
