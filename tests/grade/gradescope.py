@@ -6,7 +6,6 @@ them their total.) The last entry is `hidden` for good: no points, details for t
 """
 
 import dataclasses
-import textwrap
 
 from tests import rules
 from tests.grade import points
@@ -130,7 +129,7 @@ def _entry(grade: Grade, number: str, name: str, members: list[RuleGrade], visib
         "number": number,
         "score": round(sum(each.earned for each in members), 1),
         "max_score": round(sum(each.worth for each in members), 1),
-        "output": textwrap.dedent(output),
+        "output": output,
         "tags": [each.rule for each in members],
         "visibility": visibility,
     }

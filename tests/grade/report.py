@@ -109,7 +109,8 @@ def rule_section(grade: RuleGrade) -> str:
     parts = [f"{grade.earned:.1f} of {grade.worth:.1f} points"]
     if grade.not_graded:
         parts.append(f"{grade.not_graded:.1f} not graded")
-    parts.append(f"{grade.passed} of {grade.functions} tests passed")
+    if grade.functions:
+        parts.append(f"{grade.passed} of {grade.functions} tests passed")
     lines = [
         fill(f"{grade.rule}  ", "; ".join(parts)),
         fill("    ", shorten(rules.text_of(grade.rule), 200)),
@@ -128,8 +129,7 @@ def rule_section(grade: RuleGrade) -> str:
                 )
         for reason, names in reasons.items():
             shown = ", ".join(filter(None, names))
-            about = f"{shown}: {reason}" if shown else reason
-            lines.append(_labelled(outcome, about))
+            lines.append(_labelled(outcome, f"{reason} ({shown})" if shown else reason))
     return "\n".join(lines)
 
 
