@@ -72,7 +72,7 @@ def short_check(grade: Grade) -> str:
     if not fault or "error" in fault:
         return ""
     lines = [fill("    ", f"A short check of the whole protocol stopped at {fault['rule']}.")]
-    for label in ("sent", "came", "expected"):
+    for label in ("sent", "came", "expected", "server"):
         if fault.get(label):
             lines.append(_labelled(label, fault[label]))
     if nobody_gets_in(fault):
