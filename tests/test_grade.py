@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -486,18 +487,18 @@ import json, shlex, subprocess, sys
 from tests.grade.containment import Containment, Limits
 
 with Containment(Limits(**json.loads(sys.argv[2]))) as contained:
-    program = shlex.join([sys.executable, "-c", sys.argv[1]])
-    process = subprocess.Popen(shlex.split(contained.command(program)), stdout=subprocess.PIPE)
+    words = shlex.split(contained.command(sys.argv[1]))
+    process = subprocess.Popen(words, stdout=subprocess.PIPE)
     said = process.communicate(timeout=30)[0].decode()
     here = [process.pid, str(contained.folder)]
 print(json.dumps([process.returncode, said, here, contained.folder.exists(), contained.notes]))
 """
 
 
-def run_contained(program, **limits):
-    """Run a Python program within limits; returns [status, output, [pid, folder], ..., notes]."""
+def run_contained(words, **limits):
+    """Run a command within limits; returns [status, output, [pid, folder], ..., notes]."""
     done = subprocess.run(
-        [sys.executable, "-c", CONTAINED, program, json.dumps(limits)],
+        [sys.executable, "-c", CONTAINED, shlex.join(words), json.dumps(limits)],
         cwd=REPOSITORY,
         env={**os.environ, "SECRET": "of the one who grades"},
         capture_output=True,
@@ -519,8 +520,9 @@ print(json.dumps([[os.getpid(), os.getcwd()], sorted(os.environ), limits]))
 @pytest.mark.skipif(os.name == "nt", reason="this system has no limits for a process")
 def test_a_server_runs_within_its_limits():
     """In its folder, as the process that was started, with little environment."""
+    words = [sys.executable, "-c", WHAT_IT_SEES]
     status, said, there, still_there, _ = run_contained(
-        WHAT_IT_SEES, files=100, file_size=4096, cpu_seconds=7
+        words, files=100, file_size=4096, cpu_seconds=7
     )
     here, variables, limits = json.loads(said)
     assert (status, here, still_there) == (0, there, False)
@@ -530,6 +532,14 @@ def test_a_server_runs_within_its_limits():
     assert limits["RLIMIT_FSIZE"] == [4096, 4096]
     assert limits["RLIMIT_CPU"] == [7, 7]
     assert limits["RLIMIT_CORE"] == [0, 0]
+
+
+@NEEDS_PROC
+def test_a_broken_pipe_can_end_a_server():
+    """L6 is about that, and the program before it, which is Python, ignores SIGPIPE."""
+    _, said, *_ = run_contained(["cat", "/proc/self/status"])
+    (ignored,) = [line.split()[1] for line in said.splitlines() if line.startswith("SigIgn")]
+    assert not int(ignored, 16) >> (signal.SIGPIPE - 1) & 1
 
 
 FORKS = "import os, time\nfor _ in range(40): os.fork() or time.sleep(60)\ntime.sleep(60)"
@@ -548,5 +558,5 @@ def test_who_takes_too_much_is_ended(program, said):
 
     Its output ends with the last of its processes, and that is waited for.
     """
-    *_, notes = run_contained(program, memory=100 << 20, processes=20)
+    *_, notes = run_contained([sys.executable, "-c", program], memory=100 << 20, processes=20)
     assert said in notes[0]

@@ -9,6 +9,7 @@ mode and without site packages: an import of ours would be slower than the serve
 import argparse
 import os
 import resource
+import signal
 import sys
 
 # What a program may need to start at all; the rest is the grader's business.
@@ -38,6 +39,9 @@ def main() -> None:
     ):
         lower(name, number)
     command = arguments.command
+    # Python ignores it, and a program that is not Python's would inherit that: then a broken pipe
+    # could not end it, which is a classic bug (L6).
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.chdir(arguments.folder)
         os.execvpe(command[0], command, environment(arguments.folder, arguments.mark))
