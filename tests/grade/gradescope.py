@@ -1,0 +1,135 @@
+"""A grade as Gradescope's results.json.
+
+Each milestone is a visible entry. What was asked to be hidden is an entry `after_published`: its
+points count, and students see it when grades are published. (Meanwhile Gradescope does not show
+them their total.) The last entry is `hidden` for good: no points, details for the instructor.
+"""
+
+import dataclasses
+
+from tests import rules
+from tests.grade import points
+from tests.grade.grading import Grade, nobody_gets_in
+from tests.grade.points import RuleGrade
+from tests.grade.report import (
+    fill,
+    headline,
+    instructor_section,
+    model_section,
+    notes_for_all,
+    printable,
+    rule_section,
+    where_to_begin,
+)
+
+VISIBLE = "visible"
+UNTIL_PUBLISHED = "after_published"
+NEVER = "hidden"
+
+
+def results(grade: Grade, hidden: frozenset[str] = frozenset()) -> dict:
+    """The contents of results.json; `hidden` are names of rules and milestones (or "model")."""
+    tests: list[dict] = []
+    for number, milestone in enumerate(rules.MILESTONES, 1):
+        members = grade.of_milestone(milestone)
+        if milestone in hidden:
+            shown, covered = [], [(milestone, members)]
+        else:
+            shown = [each for each in members if each.rule not in hidden]
+            covered = [
+                (f"{milestone}: {each.rule}", [each]) for each in members if each.rule in hidden
+            ]
+        if shown:
+            tests.append(_entry(grade, str(number), milestone, shown, VISIBLE))
+        for place, (name, those) in enumerate(covered, 1):
+            if those:
+                tests.append(_entry(grade, f"{number}.{place}", name, those, UNTIL_PUBLISHED))
+    if grade.verdict:
+        tests.append(
+            {
+                "name": "model",
+                "number": str(len(rules.MILESTONES) + 1),
+                "score": grade.verdict.earned,
+                "max_score": points.MODEL_POINTS,
+                "output": model_section(grade),
+                "tags": ["model"],
+                "visibility": UNTIL_PUBLISHED if "model" in hidden else VISIBLE,
+            }
+        )
+    tests.append(
+        {
+            "name": "for the instructor",
+            "score": 0.0,
+            "max_score": 0.0,
+            "output": instructor_section(grade),
+            "tags": ["instructor"],
+            "visibility": NEVER,
+        }
+    )
+    return {
+        "score": grade.earned,
+        "output": _output(grade, hidden),
+        "visibility": VISIBLE,
+        "stdout_visibility": NEVER,
+        "execution_time": round(grade.seconds),
+        "tests": tests,
+        "extra_data": {
+            "submission": grade.name,
+            "profile": grade.order.profile,
+            "model": grade.order.model,
+            "max_score": grade.worth,
+            "not_graded": grade.not_graded,
+            "rules": {
+                each.rule: {
+                    "earned": each.earned,
+                    "worth": each.worth,
+                    "not_graded": each.not_graded,
+                }
+                for each in grade.rules
+            },
+        },
+    }
+
+
+def _output(grade: Grade, hidden: frozenset[str]) -> str:
+    """What every student sees above the entries; it names nothing that is hidden."""
+    shown = _without(grade, hidden)
+    lines = [] if hidden else [headline(grade)]
+    if hidden and not shown.first_broken() and not nobody_gets_in(grade.preflight):
+        lines.append("Nothing was found to be broken in what is shown here.")
+    else:
+        lines.append(fill("Begin here: ", where_to_begin(shown)))
+    return "\n".join(lines + [fill("Note: ", note) for note in notes_for_all(grade)])
+
+
+def _without(grade: Grade, hidden: frozenset[str]) -> Grade:
+    """The grade as far as it is visible."""
+    covered = {rule for name in hidden & rules.MILESTONES.keys() for rule in rules.MILESTONES[name]}
+    covered |= hidden
+    members = [each for each in grade.rules if each.rule not in covered]
+    fault = grade.preflight
+    if fault and fault.get("rule") in covered:
+        fault = None
+    begin_with = None if grade.begin_with in covered else grade.begin_with
+    verdict = None if "model" in hidden else grade.verdict
+    return dataclasses.replace(
+        grade, rules=members, preflight=fault, verdict=verdict, begin_with=begin_with
+    )
+
+
+def _entry(grade: Grade, number: str, name: str, members: list[RuleGrade], visibility: str) -> dict:
+    """One entry; its output says what is still missing, rule by rule."""
+    if nobody_gets_in(grade.preflight):
+        output = "not tested: " + printable(where_to_begin(grade))
+    else:
+        lost = [rule_section(each) for each in members if each.losses]
+        output = "\n\n".join(lost) or "complete"
+    return {
+        "name": name,
+        "number": number,
+        "score": round(sum(each.earned for each in members), 1),
+        "max_score": round(sum(each.worth for each in members), 1),
+        "output": output,
+        "tags": [each.rule for each in members],
+        "visibility": visibility,
+    }

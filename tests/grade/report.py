@@ -1,0 +1,281 @@
+"""The readable report of a grade, and the table of many: plain text, 80 columns."""
+
+import textwrap
+from collections.abc import Iterable
+
+from tests import rules
+from tests.grade import points
+from tests.grade.grading import Grade, nobody_gets_in
+from tests.grade.model import NOT_TESTED
+from tests.grade.points import Loss, RuleGrade
+
+WIDTH = 80
+SHORT = 300  # characters of what a server said that are shown in one place
+LABEL = 10
+NAME = 20  # characters of a name in the table
+COLUMNS = ("hand-", "fram-", "com-", "deli-", "lim-", "life", "")
+COLUMNS_BELOW = ("shake", "ing", "mands", "very", "its", "cycle", "model")
+
+
+def report(grade: Grade) -> str:
+    """Everything about one grade: where to begin, the milestones, each loss, the model."""
+    sections = [
+        headline(grade),
+        fill("Begin here: ", where_to_begin(grade)),
+        short_check(grade),
+        milestones(grade),
+    ]
+    if not nobody_gets_in(grade.preflight):
+        sections += [rule_section(each) for each in grade.rules if each.losses]
+    if grade.verdict:
+        sections.append(model_section(grade))
+    sections += [fill("Note: ", note) for note in notes_for_all(grade)]
+    return "\n\n".join(section for section in sections if section) + "\n"
+
+
+def headline(grade: Grade) -> str:
+    """The points, and those that could not be graded."""
+    open_points = f", {grade.not_graded:.1f} not graded" if grade.not_graded else ""
+    model = f", model {grade.order.model}" if grade.order.model else ""
+    text = (
+        f"{grade.name}: {grade.earned:.1f} of {grade.worth:.1f} points{open_points} "
+        f"(profile {grade.order.profile}{model})"
+    )
+    return fill("", text)
+
+
+def where_to_begin(grade: Grade) -> str:
+    """The one line that leads: what to repair first, or that there is nothing to repair."""
+    fault = grade.preflight
+    if fault and "error" in fault:
+        return f"the server cannot be tested: {printable(fault['error'])}"
+    first = fault["rule"] if fault else grade.first_broken()
+    if first:
+        others = [each.rule for each in grade.rules if each.is_broken and each.rule != first]
+        then = f" Others may fail because of it: {', '.join(others)}." if others else ""
+        return f"rule {first}: {shorten(rules.text_of(first), 160)}{then}"
+    if grade.cut_short:
+        return f"the run was cut short: {printable(grade.cut_short)}"
+    unpassed = next((each for each in grade.rules if each.lost), None)
+    if unpassed is not None:
+        return f"{unpassed.rule} was not tested: {printable(unpassed.losses[0].message)}"
+    if grade.verdict and grade.verdict.answer == "no":
+        return f"the model is not {grade.order.model}: {printable(grade.verdict.because)}"
+    if grade.verdict and grade.verdict.lost:
+        return "what the model leaves to be desired, see below"
+    return "nothing was found to be broken"
+
+
+def short_check(grade: Grade) -> str:
+    """What the short check at the beginning was answered, if that broke a rule."""
+    fault = grade.preflight
+    if not fault or "error" in fault:
+        return ""
+    lines = [fill("    ", f"A short check of the whole protocol stopped at {fault['rule']}.")]
+    for label in ("sent", "came", "expected", "server"):
+        if fault.get(label):
+            lines.append(_labelled(label, fault[label]))
+    if nobody_gets_in(fault):
+        lines.append(fill("    ", "No other test could get into the server, so none was run."))
+    return "\n".join(lines)
+
+
+def milestones(grade: Grade) -> str:
+    """One line for each milestone: its points, and what is still missing for it."""
+    lines = []
+    for milestone in rules.MILESTONES:
+        members = grade.of_milestone(milestone)
+        if not members:
+            continue
+        earned = sum(each.earned for each in members)
+        worth = sum(each.worth for each in members)
+        missing = [
+            f"{each.rule} ({each.worth - each.earned:.1f})"
+            for each in members
+            if each.earned < each.worth
+        ]
+        state = f"still missing: {', '.join(missing)}" if missing else "complete"
+        lines.append(fill(f"{milestone:<10} {earned:5.1f} of {worth:5.1f}  ", state))
+    if grade.verdict:
+        state = "complete" if grade.verdict.earned == points.MODEL_POINTS else "see below"
+        lines.append(
+            f"{'model':<10} {grade.verdict.earned:5.1f} of {points.MODEL_POINTS:5.1f}  {state}"
+        )
+    return "\n".join(lines)
+
+
+def rule_section(grade: RuleGrade) -> str:
+    """A rule that has lost points: its text in short, and the first of its tests that failed."""
+    parts = [f"{grade.earned:.1f} of {grade.worth:.1f} points"]
+    if grade.not_graded:
+        parts.append(f"{grade.not_graded:.1f} not graded")
+    if grade.functions:
+        parts.append(f"{grade.passed} of {grade.functions} tests passed")
+    lines = [
+        fill(f"{grade.rule}  ", "; ".join(parts)),
+        fill("    ", shorten(rules.text_of(grade.rule), 200)),
+    ]
+    failed = [loss for loss in grade.losses if loss.outcome == "failed"]
+    if failed:
+        lines += _loss_lines(failed[0])
+        if len(failed) > 1:
+            lines.append(_labelled("also", ", ".join(_short_name(each) for each in failed[1:])))
+    for outcome in ("skipped", "not run"):
+        reasons: dict[str, list[str]] = {}
+        for loss in grade.losses:
+            if loss.outcome == outcome:
+                reasons.setdefault(loss.message or "no reason was given", []).append(
+                    _short_name(loss)
+                )
+        for reason, names in reasons.items():
+            shown = ", ".join(filter(None, names))
+            lines.append(_labelled(outcome, f"{reason} ({shown})" if shown else reason))
+    return "\n".join(lines)
+
+
+def _loss_lines(loss: Loss) -> list[str]:
+    lines = [_labelled("test", loss.function)]
+    for label, words in (("sent", loss.sent), ("came", loss.came), ("expected", loss.expected)):
+        if words:
+            lines.append(_labelled(label, words))
+    if loss.message:
+        lines.append(_labelled("in words", loss.message))
+    if loss.server:
+        lines.append(_labelled("server", loss.server))
+    return lines
+
+
+def model_section(grade: Grade) -> str:
+    """The verdict about the model, and what it rests on."""
+    verdict = grade.verdict
+    said = {
+        "yes": f"it is {verdict.model}, seen from outside",
+        "no": f"it is not {grade.order.model}",
+        NOT_TESTED: "it was not looked at",
+    }.get(verdict.answer, "cannot tell")
+    if grade.order.model == "any" and verdict.answer == "no":
+        said = "it is none of threads, select and asyncio"
+    because = f" ({printable(verdict.because)})" if verdict.because else ""
+    lines = [
+        fill(
+            "model  ",
+            f"{verdict.earned:.1f} of {points.MODEL_POINTS:.1f} points: {said}{because}",
+        )
+    ]
+    for each in grade.evidence:
+        lines.append(fill(f"    {each.name}: ", printable(f"{each.finding} ({each.facts})")))
+    return "\n".join(lines)
+
+
+def notes_for_all(grade: Grade) -> list[str]:
+    """What a student should know beside the points."""
+    notes = [printable(note) for note in grade.notes]
+    if grade.cut_short:
+        notes.append(
+            f"the run was cut short: {printable(grade.cut_short)}. What was not run earns nothing: "
+            "on a busy machine give it a longer --time-limit"
+        )
+    if grade.left_behind:
+        notes.append(
+            f"the server left processes behind (the grader ended {len(grade.left_behind)})"
+        )
+    if grade.not_graded:
+        notes.append(
+            f"{grade.not_graded:.1f} points could not be graded on this system: no point is "
+            "given by guess, and none of them is a fault of the server"
+        )
+    return notes
+
+
+def instructor_section(grade: Grade) -> str:
+    """What is for the instructor alone: use of resources, last words, processes left behind."""
+    lines = [
+        f"graded in {grade.seconds:.0f} s; at most {grade.most_processes} processes, "
+        f"{grade.most_memory >> 20} MiB in one of them"
+    ]
+    lines += [printable(note) for note in grade.notes]
+    words = [loss.server for each in grade.rules for loss in each.losses if loss.server]
+    for last_words in dict.fromkeys(words):
+        lines.append(f"server: {printable(last_words)}")
+    if grade.preflight:
+        lines.append(f"short check: {printable(str(grade.preflight))}")
+    for each in grade.evidence:
+        lines.append(printable(f"{each.name}: {each.finding} ({each.facts})"))
+    for command in dict.fromkeys(grade.left_behind[:10]):
+        lines.append(f"left behind: {printable(command)}")
+    return "\n".join(lines)
+
+
+# ---- the table of many ----
+
+
+def table(grades: Iterable[Grade]) -> str:
+    """One line for each submission, and where each is to begin."""
+    grades = list(grades)
+    width = max(10, *(min(NAME, len(grade.name)) for grade in grades))
+    head = [f"{'submission':<{width}}  points", f"{'':<{width}}        "]
+    for above, below in zip(COLUMNS, COLUMNS_BELOW, strict=True):
+        head[0] += f" {above:>5}"
+        head[1] += f" {below:>5}"
+    lines = [f"{head[0]}  first", f"{head[1]}  broken"]
+    for grade in grades:
+        cells = [_cell(grade.of_milestone(milestone)) for milestone in rules.MILESTONES]
+        cells.append(f"{grade.verdict.earned:.1f}" if grade.verdict else "")
+        row = f"{grade.name[:NAME]:<{width}}  {grade.earned:6.1f}"
+        lines.append(row + "".join(f" {cell:>5}" for cell in cells) + f"  {first_word(grade)}")
+    lines.append("")
+    lines += [fill(f"{grade.name}: ", where_to_begin(grade)) for grade in grades]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def first_word(grade: Grade) -> str:
+    """What broke first, in a word: a rule, `start`, `model`, or a hyphen."""
+    if grade.preflight and "error" in grade.preflight:
+        return "start"
+    first = grade.preflight["rule"] if grade.preflight else grade.first_broken()
+    if first:
+        return first
+    if grade.cut_short:
+        return "time"
+    if grade.verdict and grade.verdict.lost:
+        return "model"
+    return "-"
+
+
+def _cell(members: list[RuleGrade]) -> str:
+    return f"{sum(each.earned for each in members):.1f}" if members else ""
+
+
+# ---- words ----
+
+
+def printable(text: str) -> str:
+    """One line without control characters: what a server says may contain anything."""
+    joined = " ".join(str(text).split())
+    shown = "".join(character if character.isprintable() else "?" for character in joined)
+    return shorten(shown, SHORT)
+
+
+def shorten(text: str, length: int) -> str:
+    """The text, or its beginning and three dots."""
+    return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+
+
+def fill(label: str, text: str) -> str:
+    """The text behind its label, in lines of 80 columns that stand under each other."""
+    indent = min(len(label), 24)
+    return textwrap.fill(
+        text or "-",
+        WIDTH,
+        initial_indent=label,
+        subsequent_indent=" " * indent,
+        break_on_hyphens=False,
+    )
+
+
+def _labelled(label: str, text: str) -> str:
+    return fill(f"    {label + ':':<{LABEL}}", printable(text))
+
+
+def _short_name(loss: Loss) -> str:
+    return loss.function.rpartition("::")[2].partition("[")[0]

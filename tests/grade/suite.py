@@ -1,0 +1,166 @@
+"""Run suite, short check and look at the model, each in a process of its own; read its report."""
+
+import ast
+import contextlib
+import functools
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from harness.launcher import REPOSITORY, end_process, start_process
+from tests import rules as rule_texts
+from tests.grade.containment import Containment
+
+GRACE_SECONDS = 5.0  # for a run to come to its end after its own limit
+COLLECT_SECONDS = 10.0
+LAST_WORDS = 2000  # bytes of a broken run's output that are kept
+
+
+def is_pytest_there() -> bool:
+    """Whether the suite can be run at all."""
+    return importlib.util.find_spec("pytest") is not None
+
+
+def run_short_check(containment: Containment, command: str, profile: str, seconds: float) -> dict:
+    """{"preflight": ...} as in the suite's report: None, a fault, or {"error": one line}."""
+    found, output = _run_module(containment, "short_check", command, profile, seconds)
+    if found is None:
+        found = {"preflight": {"error": f"the short check failed: {last_words(output, seconds)}"}}
+    return found
+
+
+def run_suite(
+    containment: Containment,
+    command: str,
+    profile: str,
+    seconds: float,
+    rules: Iterable[str] = (),
+) -> dict:
+    """The suite's rule report about a server; `preflight` has an error if there is no report."""
+    selection = [
+        *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
+        *("--server", containment.command(command), "--profile", profile),
+        *(word for rule in rules for word in ("--rule", rule)),
+        str(REPOSITORY / "tests"),
+    ]
+    with _file_to_write() as path:
+        run = ["--rule-report", str(path), "--run-limit", f"{max(1, round(seconds))}"]
+        arguments = [*selection, *run, "--keep-going"]
+        output = run_python(containment, arguments, seconds + GRACE_SECONDS)
+        report = _read(path)
+    if report is None:
+        report = {
+            "preflight": {"error": f"the suite came to no end: {last_words(output, seconds)}"},
+            "cut_short": "the suite came to no end",
+            "rules": {},
+        }
+    elif report["cut_short"]:
+        collected = run_python(
+            containment, [*selection, "--collect-only"], COLLECT_SECONDS, keep=1_000_000
+        )
+        add_what_was_not_reached(report, collected)
+    return report
+
+
+def add_what_was_not_reached(report: dict, collected: str) -> None:
+    """Put the tests into a report that the run did not come to, as "not run".
+
+    `collected` is what pytest prints for --collect-only, a test in each line. Without this a rule
+    would get full points for the first of its tests.
+    """
+    reached = {test["test"]: test for about in report["rules"].values() for test in about["tests"]}
+    for test in reached.values():
+        # The run ended in the middle of it.
+        if test["outcome"] == "not run" and not test["message"]:
+            test["message"] = report["cut_short"]
+    for line in collected.splitlines():
+        test = line.strip().removeprefix("tests/")
+        function = test.partition("[")[0]
+        if "::" not in function or test in reached:
+            continue
+        file, _, name = function.partition("::")
+        named = _rules_by_function(REPOSITORY / "tests" / file).get(name)
+        if named:
+            about = report["rules"].setdefault(named[0], {"tests": []})
+            case = {"test": test, "function": function, "rules": named, "outcome": "not run"}
+            about["tests"].append({**case, "message": report["cut_short"]})
+
+
+@functools.cache
+def _rules_by_function(path: Path) -> dict[str, list[str]]:
+    tree = ast.parse(path.read_bytes())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    return {each.name: rule_texts.named_in(ast.get_docstring(each)) for each in functions}
+
+
+def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
+    """What tests.grade.model has seen: {"evidence": [...]}, or {"error": one line}."""
+    seen, output = _run_module(containment, "model", command, profile, seconds)
+    if seen is None:
+        why = f"the look at the model came to no end: {last_words(output, seconds)}"
+        return {"error": why, "evidence": []}
+    return seen
+
+
+def _run_module(
+    containment: Containment, name: str, command: str, profile: str, seconds: float
+) -> tuple[dict | None, str]:
+    with _file_to_write() as path:
+        arguments = [
+            *("-m", f"tests.grade.{name}", "--server", containment.command(command)),
+            *("--profile", profile, "--json", str(path)),
+        ]
+        output = run_python(containment, arguments, seconds)
+        return _read(path), output
+
+
+def run_python(
+    containment: Containment, arguments: Sequence[str], seconds: float, keep: int = LAST_WORDS
+) -> str:
+    """Run this Python, for `seconds` at most; returns the last `keep` bytes that it said."""
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    with tempfile.TemporaryFile() as output:
+        worker = start_process(
+            [sys.executable, *arguments],
+            cwd=REPOSITORY,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        containment.workers.add(worker.pid)
+        try:
+            # Past its time it is ended, and what it has written by then is taken.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(timeout=seconds)
+        finally:
+            end_process(worker)
+            containment.workers.discard(worker.pid)
+        output.seek(max(0, output.seek(0, os.SEEK_END) - keep))
+        return output.read().decode(errors="replace")
+
+
+def last_words(output: str, seconds: float) -> str:
+    """The last line that names an error, or that the time was over."""
+    lines = [line.strip() for line in output.splitlines() if "rror" in line]
+    return lines[-1] if lines else f"it was ended after {seconds:.0f} s"
+
+
+@contextlib.contextmanager
+def _file_to_write() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="grade-") as folder:
+        yield Path(folder, "report.json")
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    # It was not written, or not to its end.
+    except (OSError, ValueError):
+        return None
