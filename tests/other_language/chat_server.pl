@@ -76,8 +76,8 @@ my %clients;          # all connections: descriptor => client, see new_client()
 my $places = 0;       # how many of --max-clients are taken
 my %member;           # those who are in: folded name => client
 my %too_full;         # those whose outbox is too full (L3): descriptor => client
-my @waiting;          # clients with lines to process, in the order of their turns
-my @had_their_turn;   # clients with lines left over from their last turn: they come after those
+my @waiting;          # clients with lines to process
+my $turns = 0;        # how many turns there have been
 my @at_work;          # clients whose /work is not done; the first one's is being computed
 my $want_read  = '';  # for select(): bit N is set when descriptor N is to be watched
 my $want_write = '';
@@ -158,7 +158,8 @@ sub new_client {
         ended       => 0,        # its input has ended (L5)
         leaving     => 0,        # nothing more is processed; it is closed when all is sent
         closed      => 0,
-        queued      => 0,        # it is in @waiting or @had_their_turn
+        queued      => 0,        # it is in @waiting
+        last_turn   => $turns,   # the number of its last turn, or of the last one before it came
         work        => undef,    # [MS, CPU seconds that are left] of its /work
         last_line   => $now,     # when its last line ended (L1)
         last_taken  => $now,     # when it last took some of its output
@@ -469,22 +470,20 @@ sub is_held {
     return $too_full{ $client->{fd} } ? 1 : 0;
 }
 
-# One turn for each who has lines. Those who have already had one since the others came go last.
-# When this has taken a while, those who are left wait for the next round: answers must go out.
+# One turn for each who has lines; whose last one is the longest ago comes first. When this has
+# taken a while, those who are left wait for the next round: answers must go out.
 sub give_turns {
     return if $in_chat && %too_full;
-    my @round = (splice(@waiting), splice(@had_their_turn));
+    my @round = sort { $a->{last_turn} <=> $b->{last_turn} } splice @waiting;
     my $end   = cpu_seconds() + SLICE_SECONDS;
     for my $client (@round) {
-        if ($stopping || is_held($client) || cpu_seconds() > $end) {
-            push @waiting, $client;
+        my $has_more = 1;
+        if (!$stopping && !is_held($client) && cpu_seconds() <= $end) {
+            $client->{last_turn} = ++$turns;
+            $has_more = take_turn($client);
         }
-        elsif (take_turn($client)) {
-            push @had_their_turn, $client;
-        }
-        else {
-            $client->{queued} = 0;
-        }
+        push @waiting, $client if $has_more;
+        $client->{queued} = $has_more;
     }
     return;
 }
@@ -513,7 +512,7 @@ sub take_turn {
 # Whether a turn can be given at once.
 sub somebody_can_go_on {
     return 0 if $in_chat && %too_full;
-    return !!grep { !is_held($_) } @waiting, @had_their_turn;
+    return !!grep { !is_held($_) } @waiting;
 }
 
 # ---- Handshake, commands, delivery ----
