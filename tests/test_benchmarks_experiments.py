@@ -248,7 +248,13 @@ def test_a_full_server_is_refused_and_not_failed(measure) -> None:
 STALLING = {"before": 0.1, "after": 2.0, "rate": 4000}
 
 
-def test_a_timeout_ends_a_stall(measure) -> None:
+@pytest.fixture
+def few_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two others, not ten: on a busy machine, too, the stuck one's buffers fill in time then."""
+    monkeypatch.setattr(module("stall"), "OTHERS", 2)
+
+
+def test_a_timeout_ends_a_stall(few_others, measure) -> None:
     """The room waits for the stall timeout, then the stuck client is dropped."""
     stalled = measure(of_version("v3_broadcast", "--stall-timeout", "0.3"), "stall", **STALLING)
     metrics = stalled["metrics"]
@@ -257,7 +263,9 @@ def test_a_timeout_ends_a_stall(measure) -> None:
     assert metrics["worst_delay_ms"] > 250, metrics
 
 
-def test_a_server_that_waits_for_ever_is_released_when_the_stuck_client_leaves(measure) -> None:
+def test_a_server_that_waits_for_ever_is_released_when_the_stuck_client_leaves(
+    few_others, measure
+) -> None:
     """The tutorials' server: nobody is dropped, and nothing is lost."""
     stalled = measure(contestants.tutorial(PYTHON), "stall", **STALLING)
     metrics = stalled["metrics"]
@@ -266,7 +274,7 @@ def test_a_server_that_waits_for_ever_is_released_when_the_stuck_client_leaves(m
     assert metrics["stood_still_s"] > 0.2, metrics
 
 
-def test_echo_servers_let_the_stuck_client_alone_wait(measure) -> None:
+def test_echo_servers_let_the_stuck_client_alone_wait(few_others, measure) -> None:
     """It is dropped after the timeout, and the others are served meanwhile."""
     stalled = measure(of_version("v2_select", "--stall-timeout", "1"), "stall", **STALLING)
     metrics = stalled["metrics"]
@@ -328,7 +336,7 @@ CHEATS = [
         '{client.name} left\\n"',
         '{client.name} left\\n" * 2',
         STALLING,
-        r"10 readers were told 20 times",
+        r"2 readers were told 4 times",
     ),
 ]
 
@@ -339,7 +347,7 @@ CHEATS = [
     ids=[f"{experiment}-{number}" for number, (experiment, *_) in enumerate(CHEATS)],
 )
 def test_a_server_that_cheats_fails_its_trial(
-    experiment, version, old, new, parameters, pattern, planted, measure
+    experiment, version, old, new, parameters, pattern, planted, few_others, measure
 ) -> None:
     """And the reason says how."""
     options = ["--stall-timeout", "0.2"] if experiment == "stall" else []
