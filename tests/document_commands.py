@@ -45,7 +45,7 @@ TESTED_ELSEWHERE = {
 INTERACTIVE = re.compile(r"python3 client\.py [^|&;<>]*|nc (?!.*-\w*l)[^|&;<>]*")
 # What needs nothing of the commands before it.
 INDEPENDENT = re.compile(
-    r"diff |make |python3 -m |\.venv/bin/python -m |python3 v\d_\w+/experiments/"
+    r"diff |make |python3 -m |\.venv/bin/python -m |python3 (v\d_\w+/experiments|what_comes_next)/"
 )
 # Words of a shell, and commands that run the command behind them.
 SHELL_WORDS = frozenset(
