@@ -21,7 +21,7 @@ FENCE = re.compile(
     r"^(?:<!-- from (?P<source>\S+) -->\n\s*)?^```(?P<language>\w*)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-MARKER = "<!-- from "
+MARKER = re.compile(r"^<!-- from ", re.MULTILINE)
 GAP = "..."
 
 
@@ -46,8 +46,8 @@ class Quotation:
 def quotations(text: str) -> list[Quotation]:
     """The blocks of a document that say from where they are. Raises NotThere: a marker has none."""
     found = [block for block in FENCE.finditer(text) if block["source"]]
-    if len(found) != text.count(MARKER):
-        raise NotThere(f"a line `{MARKER}FILE -->` must stand directly above a ``` block")
+    if len(found) != len(MARKER.findall(text)):
+        raise NotThere("a line `<!-- from FILE -->` must stand directly above a ``` block")
     return [
         Quotation(number, block["source"], block["code"])
         for number, block in enumerate(found, start=1)

@@ -16,13 +16,8 @@ SERVERS = [REPOSITORY / version / "server.py" for version in VERSIONS]
 
 @each_document
 def test_quoted_code_still_stands_in_its_file(document):
-    text = document.read_text(encoding="utf-8")
     wrong = []
-    try:
-        quoted = quotations(text)
-    except NotThere as error:
-        pytest.fail(f"{_named(document)}: {error}", pytrace=False)
-    for quotation in quoted:
+    for quotation in quotations(document.read_text(encoding="utf-8")):
         try:
             assert_stands(quotation, REPOSITORY)
         except NotThere as error:
@@ -42,11 +37,14 @@ def test_code_of_a_server_says_from_which_file_it_is(document):
 
 @each_document
 def test_diagrams_are_well_formed(document):
+    wrong = []
     for number, diagram in enumerate(mermaid.diagrams(document.read_text(encoding="utf-8")), 1):
         try:
             mermaid.assert_well_formed(diagram)
         except Malformed as error:
-            pytest.fail(f"{_named(document)}, diagram {number}: {error}", pytrace=False)
+            wrong.append(f"{_named(document)}, diagram {number}: {error}")
+    if wrong:
+        pytest.fail("\n".join(wrong), pytrace=False)
 
 
 def _named(document: Path) -> str:
