@@ -276,7 +276,10 @@ def _assert_free(port: int) -> None:
 
 
 def run(step: Step, folder: Path, pid: int | None = None) -> str | None:
-    """Run one command. Returns None, or why it was not run. Raises Unlike."""
+    """Run one command. Returns None, or why it was not run. Raises Unlike.
+
+    Commands are those of a POSIX shell.
+    """
     program = missing_program(step.command)
     if program is not None:
         return f"{program} is not installed"
@@ -296,9 +299,12 @@ def run(step: Step, folder: Path, pid: int | None = None) -> str | None:
         try:
             status = process.wait(SECONDS)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             raise Unlike(f"{step.command}: did not end within {SECONDS} seconds") from None
+        finally:
+            # Nothing that it has left in the background stays, either.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         output.seek(0)
         text = output.read()
     if "strace" in line and "Operation not permitted" in text:

@@ -7,13 +7,16 @@ tests of its own, which TESTED_ELSEWHERE names.
 """
 
 import itertools
+import os
 import re
 import socket
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from harness.launcher import REPOSITORY, VERSIONS
+from harness.waiting import wait_until
 from tests import document_commands
 from tests.document_commands import CannotTry, Rehearsal, Unlike
 
@@ -34,7 +37,14 @@ each_document = pytest.mark.parametrize(
 
 
 @pytest.fixture(scope="module")
-def rehearsal(request, tmp_path_factory) -> Iterator[Rehearsal]:
+def a_shell() -> None:
+    """Skips where there is none to run the documents' commands."""
+    if os.name != "posix":
+        pytest.skip("the documents' commands are those of a POSIX shell")
+
+
+@pytest.fixture(scope="module")
+def rehearsal(request, tmp_path_factory, a_shell) -> Iterator[Rehearsal]:
     """The commands of all documents that are tested in this run, under way."""
     documents = [
         item.callspec.params["document"]
@@ -74,7 +84,7 @@ def test_the_readme_has_the_steps_as_commands():
 
 
 @pytest.fixture
-def rehearse(tmp_path):
+def rehearse(tmp_path, a_shell):
     """Run the commands of a document with this text; returns what was not run."""
 
     def outcome(text: str) -> list[str]:
@@ -145,6 +155,18 @@ def test_a_server_serves_all_the_commands_below_it(rehearse, unused_port):
     text += console("$ kill -0 PID")
     text += console(f"$ python3 client.py 127.0.0.1:{unused_port} --name bob")
     assert rehearse(text) == []
+
+
+def test_nothing_stays_in_the_background(rehearse, tmp_path):
+    rehearse(console(f"$ sleep 60 & echo $! > {tmp_path}/pid"))
+    pid = int((tmp_path / "pid").read_text())
+    wait_until(lambda: not is_running(pid), "the end of what was left behind", 5)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process exists, and has not ended already."""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return told.stdout.strip()[:1] not in ("", "Z")
 
 
 def test_a_servers_log_is_compared_when_it_has_ended(rehearse, unused_port):
