@@ -7,6 +7,7 @@ import pytest
 
 from harness.launcher import REPOSITORY, VERSIONS
 from tests import mermaid
+from tests.chapter_parts import missing_parts, sections
 from tests.mermaid import Malformed
 from tests.quoted_code import NotThere, Quotation, assert_stands, quotations, unmarked
 from tests.test_readme import each_document
@@ -198,3 +199,123 @@ def test_a_good_diagram_is_well_formed(diagram):
 def test_a_malformed_diagram_is_said(diagram, said):
     with pytest.raises(Malformed, match=re.escape(said)):
         mermaid.assert_well_formed(diagram)
+
+
+# The parts of a chapter
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_chapter_has_its_parts(version):
+    text = (REPOSITORY / version / "README.md").read_text(encoding="utf-8")
+    missing = missing_parts(text, version)
+    if missing:
+        pytest.fail("\n".join(f"{version}/README.md: {what}" for what in missing), pytrace=False)
+
+
+QUOTE = "<!-- from v2_select/server.py -->\n```python\nimport select\n```\n"
+TASK = """### Predict: what happens at client 1025?
+
+There are 1024 already. Write down: is it greeted?
+
+```console
+$ python3 client.py v2 --name alice
+```
+
+<details><summary>The answer</summary>
+
+No: select() takes no such descriptor.
+
+</details>
+
+"""
+CHAPTER = f"""# v2_select
+
+## The idea
+
+```mermaid
+flowchart TD
+```
+
+## One line's way through server.py
+
+{QUOTE * 3}
+## Run it and watch it
+
+```console
+$ python3 v2_select/server.py
+$ python3 client.py v2 --name alice
+$ echo | nc -N 127.0.0.1 8002
+$ ss -tn
+# a comment in a block is no heading
+```
+
+## Better and worse than v1
+
+<!-- numbers: v2_select against v1_threads -->
+<!-- /numbers -->
+
+## The diff to v3
+
+```console
+$ diff -u v2_select/server.py v3_broadcast/server.py
+```
+
+## Predict, run, explain
+
+{TASK * 3}
+## What v2 hides
+
+See Stevens.
+"""
+
+
+def test_a_chapter_with_all_its_parts_lacks_nothing():
+    assert missing_parts(CHAPTER, "v2_select") == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("## The idea", "## Thoughts", "the idea: no part"),
+        ("```mermaid", "```text", "the idea: no diagram"),
+        ("## One line's way", "## Server", "one line's way: no part"),
+        (QUOTE, "", "one line's way: fewer than three blocks"),
+        ("watch it", "see", "run it and watch it: no part"),
+        ("$ python3 client.py v2 --name alice\n$", "$", "done with client.py"),
+        ("nc -N", "cat", "done with nc"),
+        ("ss -tn", "true", "done with one of ps"),
+        ("and worse", "", "better and worse: no part"),
+        ("numbers: v2_select against", "numbers: v3_broadcast against", "no numbers"),
+        ("$ diff -u v2", "$ diff v2", "no command `diff -u v2_select"),
+        ("## Predict, run", "## Run", "predict, run, explain: no part"),
+        (TASK * 3, TASK * 2, "2 tasks, not three"),
+        (TASK * 3, TASK * 6, "6 tasks, not three"),
+        ("<summary>The answer", "<summary>More", "with an answer in it"),
+        ("No: select() takes no such descriptor.", "", "with an answer in it"),
+        ("--name alice\n```\n\n<", "--name alice\n$ ls\n```\n\n<", "2 commands before the answer"),
+        ("--name alice\n```\n\n<", "--name alice\n! no\n```\n\n<", "gives the answer away"),
+        ("Write down: is", "Is", "asked to write down"),
+        ("## What v2 hides", "## The end", "what it hides: no part"),
+        ("See Stevens.", "", "where more can be read"),
+        ("## What v2 hides", "## What it hides, and the idea", ""),
+    ],
+)
+def test_what_a_chapter_lacks_is_said(old, new, said):
+    assert old in CHAPTER
+    missing = missing_parts(CHAPTER.replace(old, new), "v2_select")
+    assert any(said in what for what in missing) if said else missing == []
+
+
+def test_parts_in_another_order_are_said():
+    first, second = "## Better and worse than v1", "## The diff to v3"
+    text = CHAPTER.replace(first, "@").replace(second, first).replace("@", second)
+    assert any("in another order" in what for what in missing_parts(text, "v2_select"))
+
+
+def test_what_comes_next_has_its_five_parts():
+    text = (REPOSITORY / "what_comes_next.md").read_text(encoding="utf-8")
+    headings = [section.heading for section in sections(text, 2)]
+    words = ("process", "TLS", "Back-pressure", "Structured", "epoll")
+    assert len(headings) == len(words)
+    assert all(word in heading for word, heading in zip(words, headings, strict=True))
+    assert len(text.splitlines()) <= 120
