@@ -112,7 +112,10 @@ def _report(arguments: list[str]) -> int:
     parser.add_argument("result", type=Path)
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: beside the result file")
     parser.add_argument(
-        "--readme", type=Path, metavar="FILE", help="also renew the results section of this README"
+        "--readme",
+        type=Path,
+        metavar="FILE",
+        help="also renew this README and the chapters beside it",
     )
     options = parser.parse_args(arguments)
     result = load_result(options.result)
@@ -121,7 +124,7 @@ def _report(arguments: list[str]) -> int:
     _write_report(options.result, options.out or options.result.parent)
     if options.readme:
         changed = readme.rewrite_readme(options.readme, options.result)
-        print(f"{options.readme}: {'results section renewed' if changed else 'unchanged'}")
+        print("\n".join(f"{path}: renewed" for path in changed) or f"{options.readme}: unchanged")
     return 0
 
 

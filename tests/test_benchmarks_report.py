@@ -14,15 +14,20 @@ from pathlib import Path
 import pytest
 
 from benchmarks.arithmetic import answer
-from benchmarks.arithmetic.results import ResultError, View, key, write_result
+from benchmarks.arithmetic.results import ResultError, View, key, load_result, write_result
+from benchmarks.arithmetic.statistics import NOT_SHOWN
 from benchmarks.experiments import EXPERIMENTS, module
-from benchmarks.showing import page, pictures, readme, tables
+from benchmarks.showing import chapters, page, pictures, readme, tables
 from benchmarks.showing.pictures import Line, Panel, Picture
 from benchmarks.showing.tables import Table
 from harness.launcher import REPOSITORY, VERSIONS
 from tests import made_up_results
 
 REFERENCE = REPOSITORY / "benchmarks" / "results" / "reference.json"
+RENEW = (
+    "python3 -m benchmarks report benchmarks/results/reference.json"
+    " --out benchmarks/results --readme README.md"
+)
 needs_matplotlib = pytest.mark.skipif(
     importlib.util.find_spec("matplotlib") is None,
     reason="matplotlib, the one optional package, is not installed: no pictures can be drawn",
@@ -624,11 +629,11 @@ def a_readme(old: str = "old") -> str:
 def test_rewriting_readme_touches_the_generated_parts_alone(small, tmp_path):
     path, target = save(small, tmp_path), tmp_path / "README.md"
     target.write_text(a_readme(), encoding="utf-8")
-    assert readme.rewrite_readme(target, path) is True
+    assert readme.rewrite_readme(target, path) == [target]
     text = target.read_text(encoding="utf-8")
     made = readme.generated(path)
     assert text == f"before\n\n{made['answer']}\n\nbetween\n\n{made['results']}\n\nafter\n"
-    assert readme.rewrite_readme(target, path) is False
+    assert readme.rewrite_readme(target, path) == []
     assert target.read_text(encoding="utf-8") == text
 
 
@@ -650,18 +655,117 @@ def test_readme_without_its_markers_is_one_line_and_stays(small, tmp_path, part,
     assert target.read_text(encoding="utf-8") == text
 
 
-def test_readme_is_what_the_reference_run_says():
-    how = (
-        "python3 -m benchmarks report benchmarks/results/reference.json"
-        " --out benchmarks/results --readme README.md"
+# The chapters
+
+
+def a_chapter(folder: Path, what: str = "v2_select against v1_threads") -> Path:
+    """A chapter with one part for numbers, in a folder like those of the versions."""
+    (folder / "v2_select").mkdir(exist_ok=True)
+    path = folder / "v2_select" / "README.md"
+    path.write_text(
+        f"before\n\n<!-- numbers: {what} -->\nold\n<!-- /numbers -->\n\nafter\n", encoding="utf-8"
     )
+    return path
+
+
+def test_a_step_has_both_numbers_and_a_ratio_or_says_why_not(view):
+    table = answer.step(view, "v4_asyncio", "v3_broadcast")
+    assert table.headers == ["", "v3_broadcast", "v4_asyncio", "v4_asyncio / v3_broadcast"]
+    by_label = {row[0]: row for row in table.rows}
+    chat_load = next(row for label, row in by_label.items() if "chat load (50 clients" in label)
+    ratio = view.ratio("ping", CHAT_LOAD, "server_cpu_us", "v4_asyncio", "v3_broadcast")
+    assert chat_load[1:] == [
+        *(
+            tables.cell_text(view.cell("ping", CHAT_LOAD, name), "server_cpu_us")
+            for name in ("v3_broadcast", "v4_asyncio")
+        ),
+        ratio.text,
+    ]
+    assert any("100 readers" in label for label in by_label), "a line to a room"
+    assert by_label[answer.MOST_CLIENTS][1:3] == ["1,000", "at least 10,001"]
+    for index, (_, _, _, compared) in enumerate(table.rows):
+        marked = {column for row, column in table.marks if row == index}
+        assert len(marked) == ("×" in compared), "the better one, where a difference is shown"
+        assert "×" in compared or compared in ("", NOT_SHOWN, "not compared"), compared
+
+
+def test_a_step_marks_the_better_one(view):
+    table = answer.step(view, "v2_select", "v1_threads")
+    for label, column in (("Memory per idle", 2), ("among the idle", 1)):
+        index = next(index for index, row in enumerate(table.rows) if label in row[0])
+        assert (index, column) in table.marks, table.rows[index]
+
+
+def test_a_step_shows_what_only_one_of_the_two_was_asked(view):
+    table = answer.step(view, "v3_broadcast", "v2_select")
+    room = next(row for row in table.rows if "a room" in row[0])
+    assert (room[1], room[3]) == ("", "not compared"), "v2 has no room"
+
+
+def test_one_version_alone_has_no_ratios(view):
+    table = answer.step(view, "v1_threads", None)
+    assert table.headers == ["", "v1_threads"]
+    assert table.marks == set()
+    assert all(len(row) == 2 and row[1] for row in table.rows)
+    assert not any("a room" in row[0] for row in table.rows), "v1 has none"
+
+
+def test_the_chapters_beside_readme_are_renewed_with_it(small, tmp_path):
+    path, target = save(small, tmp_path), tmp_path / "README.md"
+    target.write_text(a_readme(), encoding="utf-8")
+    chapter = a_chapter(tmp_path)
+    assert readme.rewrite_readme(target, path) == [target, chapter]
+    text = chapter.read_text(encoding="utf-8")
+    assert text.startswith("before\n\n<!-- numbers: v2_select against v1_threads -->\n\n|")
+    assert text.endswith("\n\n<!-- /numbers -->\n\nafter\n")
+    assert tables.markdown(answer.step(View(small), "v2_select", "v1_threads")) in text
+    assert readme.rewrite_readme(target, path) == [], "made from the same numbers, it stays"
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("v2_select against v9_magic", "has no v9_magic"),
+        ("v2_select", "not understood"),
+        ("v2_select alone -->\n<!-- numbers: v1_threads alone", "needs one <!-- /numbers -->"),
+        ("v2_select alone -->\n<!-- /numbers -->\n<!-- /numbers", "needs one <!-- /numbers -->"),
+    ],
+)
+def test_a_chapter_whose_numbers_cannot_be_made_is_one_line_and_all_stays(
+    small, tmp_path, what, said
+):
+    target, chapter = tmp_path / "README.md", a_chapter(tmp_path, what)
+    target.write_text(a_readme(), encoding="utf-8")
+    before = chapter.read_text(encoding="utf-8")
+    with pytest.raises(page.ReportError) as error:
+        readme.rewrite_readme(target, save(small, tmp_path))
+    assert "\n" not in str(error.value)
+    assert said in str(error.value)
+    assert str(chapter) in str(error.value)
+    assert (target.read_text(encoding="utf-8"), chapter.read_text(encoding="utf-8")) == (
+        a_readme(),
+        before,
+    )
+
+
+def test_chapters_are_what_the_reference_run_says():
+    view = View(load_result(REFERENCE))
+    found = chapters.chapters_beside(REPOSITORY / "README.md")
+    assert [path.parent.name for path in found] == list(VERSIONS)
+    for path in found:
+        text = path.read_text(encoding="utf-8")
+        made = chapters.with_numbers(text, view, path)
+        assert text == made, f"the numbers of {path} are out of date; run: {RENEW}"
+
+
+def test_readme_is_what_the_reference_run_says():
     assert REFERENCE.is_file(), f"the reference run is missing: {REFERENCE}"
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     for part, made in readme.generated(REFERENCE).items():
         now = readme.part_in(text, part)
-        assert now == made, f"README's {part} is out of date; run: {how}"
+        assert now == made, f"README's {part} is out of date; run: {RENEW}"
         for path in re.findall(r'["(](benchmarks/\S+?)[")]', made):
-            assert (REPOSITORY / path).is_file(), f"README names {path}, which is missing: {how}"
+            assert (REPOSITORY / path).is_file(), f"README names {path}, which is missing: {RENEW}"
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"schema": "something/99"}'])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from benchmarks.arithmetic.metrics import METRICS, number, with_unit
 from benchmarks.arithmetic.results import Cell, View
 from benchmarks.experiments import module
-from benchmarks.showing.tables import Table
+from benchmarks.showing.tables import MARKS, Table, cell_text
 
 TITLE = "Threads, select or asyncio?"
 COMPETING = ("ours", "theirs")
@@ -23,6 +23,11 @@ ECHO = (
     "Who only echoes (v1, v2) has no room that could be held up: somebody who stops reading holds"
     " up others where lines are passed on."
 )
+STEP = (
+    "Bold: the better one, where a difference is shown. 1.8 × (1.6 to 2.0): so many times the first"
+    " one's number, and the 95 % interval of that, from trials paired round by round."
+)
+WAKE_UPS = "A wake-up: the server has slept, and is there again. One that never sleeps has none."
 MOST_REASONS = 3  # in a sentence that is to be remembered
 
 
@@ -92,6 +97,17 @@ ROWS = (
     ),
 )
 MAIN_ROWS = ROWS[:2]
+# What explains a step, and is nobody's gain or loss.
+EXPLAINING = (
+    Row("Wake-ups for a message at chat load", "", "ping", CHAT, "wakeups_per_message"),
+    Row(
+        "Wake-ups for a message at saturation",
+        "",
+        "ping",
+        {"mode": "saturated", "clients": 100},
+        "wakeups_per_message",
+    ),
+)
 
 
 def answer(view: View) -> Table:
@@ -156,14 +172,14 @@ def _held(count: int, more: bool) -> str:
 def _label(row: Row, point: dict) -> str:
     """`A message at chat load (clients 50, rate 5,000), µs of CPU`."""
     unit = METRICS[row.metric].unit
-    what = f"{unit} of CPU" if row.metric == "server_cpu_us" else unit
+    what = f", {unit} of CPU" if row.metric == "server_cpu_us" else f", {unit}" if unit else ""
     asked = [
         f"{point[name]:,} {name}" if name != "rate" else f"{point[name]:,}/s"
         for name in row.wanted
         if isinstance(point.get(name), int) and name not in ("active", "workers")
     ]
     where = f" ({', '.join(asked)})" if asked else ""
-    return f"{row.label}{where}, {what}"
+    return f"{row.label}{where}{what}"
 
 
 def _cell_text(view: View, row: Row, point: dict, server: str, best: list[str]) -> str:
@@ -305,3 +321,51 @@ def _lost(view: View, older: str, newer: str) -> list[str]:
 
 def _lower_is_better(row: Row) -> bool:
     return METRICS[row.metric].better == "lower"
+
+
+def step(view: View, newer: str, older: str | None) -> Table:
+    """What two servers cost, each row with how many times the older one's number the newer's is.
+
+    Without `older` there is one column. What neither of them was asked is left out.
+    """
+    servers = [older, newer] if older else [newer]
+    labels = {entry["id"]: entry["label"] for entry in view.entries}
+    rows, marks, statuses = [], set(), {}
+    for row in (*ROWS, *EXPLAINING):
+        point = point_of(view, row)
+        cells = [point and view.cell(row.experiment, point, server) for server in servers]
+        if not any(cell and row.metric in cell.values for cell in cells):
+            continue
+        texts = [_alone_text(cell, row.metric) for cell in cells]
+        statuses |= dict.fromkeys(cell.status for cell in cells if cell and cell.status in MARKS)
+        if older and METRICS[row.metric].aside:
+            texts.append("")
+        elif older:
+            ratio = view.ratio(row.experiment, point, row.metric, newer, older)
+            texts.append(ratio.text if ratio else "not compared")
+            if ratio and ratio.shown:
+                newer_wins = (ratio.value < 1) == _lower_is_better(row)
+                marks.add((len(rows), 2 if newer_wins else 1))
+        rows.append([_label(row, point), *texts])
+    held = most_clients(view)
+    if any(server in held for server in servers):
+        texts = [_held(*held[server]) if server in held else "" for server in servers]
+        rows.append([MOST_CLIENTS, *texts, *([""] if older else [])])
+    headers = ["", *(labels[server] for server in servers)]
+    notes = [" ".join(MARKS[status]) for status in statuses]
+    if older:
+        headers.append(f"{labels[newer]} / {labels[older]}")
+        notes.insert(0, STEP)
+    if any(label.startswith("Wake-ups") for label, *_ in rows):
+        notes.append(WAKE_UPS)
+    if len({entry["profile"] for entry in view.entries if entry["id"] in servers}) > 1:
+        notes.append(ECHO)
+    return Table("", headers, rows, notes, marks)
+
+
+def _alone_text(cell: Cell | None, metric: str) -> str:
+    """A number, with its mark where it does not rank, or the timeout that it is."""
+    if cell is None:
+        return ""
+    timeout = _timeout(cell, metric)
+    return f"{cell_text(cell, metric)}\n{timeout}" if timeout else cell_text(cell, metric)

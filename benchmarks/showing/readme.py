@@ -1,4 +1,7 @@
-"""README's generated parts: the answer at its top, and what each experiment shows."""
+"""README's generated parts: the answer at its top, and what each experiment shows.
+
+The chapters beside it are renewed together with it.
+"""
 
 import html
 from dataclasses import replace
@@ -7,6 +10,7 @@ from pathlib import Path
 from benchmarks.arithmetic.answer import answer, losses, sentences
 from benchmarks.arithmetic.results import View, load_result
 from benchmarks.experiments import module
+from benchmarks.showing.chapters import chapters_beside, with_numbers
 from benchmarks.showing.page import LEAD, ReportError, against, disturbed, flags
 from benchmarks.showing.pictures import FOR_PHONES, machine_line, pictures_of, text_of
 from benchmarks.showing.tables import markdown, markdown_text, sentence_of, tables_of
@@ -21,22 +25,38 @@ def markers(part: str) -> tuple[str, str]:
     return f"<!-- {part}: {ORIGIN} -->", f"<!-- end of {part} -->"
 
 
-def rewrite_readme(readme_path: Path, result_path: Path) -> bool:
-    """Put this result's parts between README's markers; says whether that changed anything.
+def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
+    """Put this result's numbers into README and the chapters beside it; returns what has changed.
 
-    Raises `results.ResultError` or ReportError, each one line.
+    Raises `results.ResultError` or ReportError, each one line. When one of the parts cannot be
+    made, all files are left as they were.
     """
-    made = generated(result_path)
-    try:
-        before = Path(readme_path).read_text(encoding="utf-8")
-        after = before
-        for part in PARTS:
-            after = after.replace(part_in(after, part, readme_path), made[part])
-        if after != before:
-            Path(readme_path).write_text(after, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise ReportError(f"cannot renew {readme_path}: {error.strerror}") from None
-    return after != before
+    changed = []
+    for path, text in renewed(readme_path, result_path).items():
+        try:
+            if text != path.read_text(encoding="utf-8"):
+                path.write_text(text, encoding="utf-8", newline="\n")
+                changed.append(path)
+        except OSError as error:
+            raise ReportError(f"cannot renew {path}: {error.strerror}") from None
+    return changed
+
+
+def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
+    """The text that README, and each chapter beside it, has to have with this result."""
+    view, made = View(load_result(result_path)), generated(result_path)
+    texts = {}
+    for path in (readme_path, *chapters_beside(readme_path)):
+        try:
+            texts[path] = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ReportError(f"cannot renew {path}: {error.strerror}") from None
+    for part in PARTS:
+        old = part_in(texts[readme_path], part, readme_path)
+        texts[readme_path] = texts[readme_path].replace(old, made[part])
+    for path in chapters_beside(readme_path):
+        texts[path] = with_numbers(texts[path], view, path)
+    return texts
 
 
 def part_in(text: str, part: str, where: object = "README.md") -> str:

@@ -101,7 +101,7 @@ def _compared(
     `statuses` gets what has to be explained below the table.
     """
     cell = view.cell(experiment, point, entry["id"])
-    text = _cell_text(cell, metric)
+    text = cell_text(cell, metric)
     best = view.best(experiment, point, metric, COMPARED)
     if entry["kind"] in COMPARED and best and cell and cell.ranks(metric):
         if entry["id"] in best:
@@ -124,7 +124,8 @@ def _worth_showing(cell, metric: str) -> bool:
     return cell is not None and (metric in cell.values or cell.status in ("failed", "refused"))
 
 
-def _cell_text(cell, metric: str) -> str:
+def cell_text(cell, metric: str) -> str:
+    """The median with its mark, if it has one, or what there is instead of a number."""
     if cell is None:
         return ""
     if cell.refused:
