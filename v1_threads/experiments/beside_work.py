@@ -1,12 +1,13 @@
 """What do others feel while one computes? `python3 -m v1_threads.experiments.beside_work`
 
-alice asks for half a second of work (`/work 500`). bob sends one `/ping` after the other, first
-alone, then beside her, and notes how long each answer takes. Other versions may be named:
-`... beside_work v1 v2`.
+alice asks for half a second of work (`/work 500`). bob sends a `/ping` now and then, first alone,
+then beside her, and notes how long each answer takes. His pauses are of random length, so that he
+is in step with nothing. Other versions may be named: `... beside_work v1 v2`.
 """
 
 import argparse
 import contextlib
+import random
 import statistics
 import time
 
@@ -14,11 +15,13 @@ from harness.launcher import PROFILES, VERSIONS, launch, server_command
 from harness.line_client import LineClient
 
 WORK_MS = 500
-PINGS_ALONE = 200
+PINGS_ALONE = 50
+LONGEST_PAUSE = 0.01  # seconds
 
 
-def waits_of(bob: LineClient) -> float:
-    """Send one `/ping`; returns the milliseconds until its answer."""
+def wait_of(bob: LineClient) -> float:
+    """Pause, send a `/ping`, and return the milliseconds until its answer."""
+    time.sleep(random.uniform(0, LONGEST_PAUSE))
     start = time.perf_counter()
     bob.ping()
     return (time.perf_counter() - start) * 1000
@@ -39,12 +42,12 @@ def measure(version: str) -> None:
         bob = stack.enter_context(LineClient(server.address))
         alice.join("alice")
         bob.join("bob")
-        alone = [waits_of(bob) for _ in range(PINGS_ALONE)]
+        alone = [wait_of(bob) for _ in range(PINGS_ALONE)]
         start = time.perf_counter()
         alice.send_line(f"/work {WORK_MS}")
         beside: list[float] = []
         while not alice.wait_for_data(0):
-            beside.append(waits_of(bob))
+            beside.append(wait_of(bob))
         seconds = time.perf_counter() - start
     print(f"{version}: what bob waits, in ms         middle  longest")
     show("alone", alone)
