@@ -44,8 +44,8 @@ def main() -> None:
         sys.exit(f"two_at_work: {error}")
     answer = subprocess.run([python, "-c", ASK_FOR_THE_LOCK], capture_output=True, text=True)
     lock = "one thread at a time" if answer.stdout.strip() == "True" else "threads run side by side"
-    print(f"one client with /work {WORK_MS}   {one:.2f} s")
-    print(f"two at the same time       {two:.2f} s")
+    print(f"one client with /work {WORK_MS}: {one:.2f} s")
+    print(f"two at the same time:      {two:.2f} s")
     print(f"in this Python {lock} (the interpreter's lock)")
 
 
