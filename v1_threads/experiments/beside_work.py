@@ -42,7 +42,7 @@ def measure(version: str) -> None:
         bob = stack.enter_context(LineClient(server.address))
         alice.join("alice")
         bob.join("bob")
-        # In a room she has heard that bob came. From now on there is nothing for her but her answer.
+        # In a room she has heard that bob came. From now on only her answer can come.
         alice.ping()
         alone = [wait_of(bob) for _ in range(PINGS_ALONE)]
         start = time.perf_counter()
