@@ -32,7 +32,7 @@ class Reader:
         self.arrived: list[str] = []
         self.worst_delay = 0.0
         self.queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_LINES)
-        self.dropped_at: float | None = None
+        self.fate = "stays"
 
     async def connect(self) -> None:
         """Join both ends; a small buffer in the kernel lets a stop be felt soon."""
@@ -81,7 +81,7 @@ class Room:
 
     def drop(self, reader: Reader) -> None:
         self.readers.remove(reader)
-        reader.dropped_at = time.monotonic()
+        reader.fate = f"dropped after {time.monotonic() - reader.stops_at:.1f} s"
         reader.writer.transport.abort()
 
 
@@ -170,18 +170,16 @@ async def try_way(way, stop_for: float) -> str:
 
 
 def describe(room: Room, way, everybody: list[Reader], said: int) -> str:
-    slow = room.slow
-    good = [reader for reader in everybody if reader is not slow]
-    waited = max(reader.worst_delay for reader in good)
+    others = [reader for reader in everybody if reader is not room.slow]
+    waited = max(reader.worst_delay for reader in others)
     tasks = f", {room.most_tasks} tasks" if room.most_tasks else ""
     kept = f"{room.most_unsent / 1024:.0f} KiB{tasks}"
-    # Any line that a good one has not got would show here, too.
-    same = all(reader.arrived == good[0].arrived for reader in good)
-    fate = f"dropped after {slow.dropped_at - slow.stops_at:.1f} s" if slow.dropped_at else "stays"
-    return (
-        f"{way.__name__.replace('_', ' '):<15}{waited * 1000:>5.0f} ms   {kept:<19}{said - len(slow.arrived):>3} of {said}"
-        f"   {'same' if same else 'differs':<9}{fate}"
-    )
+    lost = f"{said - len(room.slow.arrived):>3} of {said}"
+    order = "same" if all(reader.arrived == others[0].arrived for reader in others) else "differs"
+    if any(len(reader.arrived) < said for reader in others):
+        order = "lost"
+    name = way.__name__.replace("_", " ")
+    return f"{name:<15}{waited * 1000:>5.0f} ms   {kept:<19}{lost}   {order:<9}{room.slow.fate}"
 
 
 async def main() -> None:
@@ -189,8 +187,8 @@ async def main() -> None:
     parser.add_argument("--stop-for", type=float, choices=(0.4, 0.8, 1.5, 3.0), default=1.5)
     options = parser.parse_args()
     rows = await asyncio.gather(*(try_way(way, options.stop_for) for way in WAYS))
-    print("               the others  kept for the slow   the slow   order of  the slow one")
-    print("               waited      one, at most        one lost   lines     in the end")
+    print("               the others  kept for the slow   the slow   others'   the slow one")
+    print("               waited      one, at most        one lost   order     in the end")
     print(*rows, sep="\n")
 
 
