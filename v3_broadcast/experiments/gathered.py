@@ -1,9 +1,9 @@
 """What does a line cost per reader? `python3 -m v3_broadcast.experiments.gathered`
 
-100 readers are in, and alice says 250 lines: one at a time, each when the answer to a /ping has told
-her that the one before is through; then ten at a time; then all in one piece. v3 runs as it is,
-but for two things: the calls of flush() that send something are counted, and a command `/spent`
-tells that count, and the CPU time of the process.
+100 readers are in, and alice says 250 lines: one at a time, each when the answer to a /ping has
+told her that the one before is through; then ten at a time; then all in one piece. v3 runs as it
+is, but for two things: the calls of flush() that send something are counted, and a command
+`/spent` tells that count, and the CPU time of the process.
 """
 
 import contextlib
