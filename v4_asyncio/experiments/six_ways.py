@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""Six ways to say a line to a room in which one reader has stopped, side by side.
+"""Six ways to broadcast to a slow reader: `python3 -m v4_asyncio.experiments.six_ways`
 
 Each way has a room of its own, with four readers. Two speakers say lines at a fixed rate; the
 second reader stops reading for a while, then goes on. All six rooms run at the same time, in one
@@ -11,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Awaitable, Callable
 
 READERS = 4
 STOPS = 1  # the number of the one that stops; the others read all the time
@@ -85,7 +85,8 @@ class Room:
         reader.writer.transport.abort()
 
 
-# The six ways. Each is called by a speaker for each line.
+# The six ways. A speaker calls one for each line.
+Way = Callable[[Room, bytes], Awaitable[None]]
 
 
 async def await_each(room: Room, line: bytes) -> None:
@@ -135,7 +136,7 @@ async def hold_the_room(room: Room, line: bytes) -> None:
 WAYS = (await_each, gather, a_task_each, a_queue_each, drop_the_slow, hold_the_room)
 
 
-async def speak(room: Room, way, speaker: str, start: float, lines: int) -> None:
+async def speak(room: Room, way: Way, speaker: str, start: float, lines: int) -> None:
     """Say lines, each when it is due, or as soon after that as the way allows."""
     for number in range(lines):
         due = start + number / RATE
@@ -146,7 +147,7 @@ async def speak(room: Room, way, speaker: str, start: float, lines: int) -> None
         room.most_unsent = max(room.most_unsent, room.slow.unsent())
 
 
-async def try_way(way, stop_for: float) -> str:
+async def try_way(way: Way, stop_for: float) -> str:
     """Play one room to its end; returns its line of the table."""
     start = time.monotonic() + 0.1
     stops_at = start + ALL_READ
@@ -169,7 +170,7 @@ async def try_way(way, stop_for: float) -> str:
     return describe(room, way, everybody, lines * len(SPEAKERS))
 
 
-def describe(room: Room, way, everybody: list[Reader], said: int) -> str:
+def describe(room: Room, way: Way, everybody: list[Reader], said: int) -> str:
     others = [reader for reader in everybody if reader is not room.slow]
     waited = max(reader.worst_delay for reader in others)
     tasks = f", {room.most_tasks} tasks" if room.most_tasks else ""
@@ -183,7 +184,7 @@ def describe(room: Room, way, everybody: list[Reader], said: int) -> str:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Six ways to broadcast to a slow reader.")
     parser.add_argument("--stop-for", type=float, choices=(0.4, 0.8, 1.5, 3.0), default=1.5)
     options = parser.parse_args()
     rows = await asyncio.gather(*(try_way(way, options.stop_for) for way in WAYS))
