@@ -760,12 +760,29 @@ def test_chapters_are_what_the_reference_run_says():
 
 def test_readme_is_what_the_reference_run_says():
     assert REFERENCE.is_file(), f"the reference run is missing: {REFERENCE}"
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for part, made in readme.generated(REFERENCE).items():
-        now = readme.part_in(text, part)
-        assert now == made, f"README's {part} is out of date; run: {RENEW}"
-        for path in re.findall(r'["(](benchmarks/\S+?)[")]', made):
-            assert (REPOSITORY / path).is_file(), f"README names {path}, which is missing: {RENEW}"
+    path = REPOSITORY / "README.md"
+    for document, made in readme.renewed(path, REFERENCE).items():
+        assert document.read_text(encoding="utf-8") == made, f"{document} is out of date; {RENEW}"
+    made = readme.generated(REFERENCE)["results"]
+    for named in re.findall(r'["(](benchmarks/\S+?)[")]', made):
+        assert (REPOSITORY / named).is_file(), f"{named} is missing; run: {RENEW}"
+
+
+def test_the_results_may_have_a_document_of_their_own(small, tmp_path):
+    """Beside README, as soon as README does not hold them."""
+    path, target = save(small, tmp_path), tmp_path / "README.md"
+    (answers, results) = (
+        f"{begin}\nold\n{end}\n" for begin, end in map(readme.markers, readme.PARTS)
+    )
+    target.write_text(answers, encoding="utf-8")
+    alone = tmp_path / "benchmarks" / "RESULTS.md"
+    alone.parent.mkdir()
+    alone.write_text(results, encoding="utf-8")
+    assert readme.rewrite_readme(target, path) == [target, alone]
+    text = alone.read_text(encoding="utf-8")
+    assert '<img src="results/' in text
+    assert "benchmarks/results" not in text
+    assert "(README.md)" in text
 
 
 @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", '{"schema": "something/99"}'])

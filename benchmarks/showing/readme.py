@@ -1,6 +1,6 @@
 """README's generated parts: the answer at its top, and what each experiment shows.
 
-The chapters beside it are renewed together with it.
+The latter may stand in benchmarks/RESULTS.md instead. The chapters beside README are renewed, too.
 """
 
 import html
@@ -16,7 +16,8 @@ from benchmarks.showing.pictures import FOR_PHONES, machine_line, pictures_of, t
 from benchmarks.showing.tables import markdown, markdown_text, sentence_of, tables_of
 
 PARTS = ("answer", "results")
-FOLDER = "benchmarks/results"  # where README finds the pictures
+IN_README = "benchmarks/"  # how README names what RESULTS.md has beside it
+RESULTS = Path("benchmarks", "RESULTS.md")  # from README's folder
 ORIGIN = "generated from benchmarks/results/reference.json"
 
 
@@ -43,20 +44,34 @@ def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
 
 
 def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
-    """The text that README, and each chapter beside it, has to have with this result."""
-    view, made = View(load_result(result_path)), generated(result_path)
+    """The text that README, and each document beside it, has to have with this result."""
+    view = View(load_result(result_path))
     texts = {}
-    for path in (readme_path, *chapters_beside(readme_path)):
+    for path in (readme_path, *documents_beside(readme_path)):
         try:
             texts[path] = path.read_text(encoding="utf-8")
         except OSError as error:
             raise ReportError(f"cannot renew {path}: {error.strerror}") from None
     for part in PARTS:
-        old = part_in(texts[readme_path], part, readme_path)
-        texts[readme_path] = texts[readme_path].replace(old, made[part])
+        home = home_of(part, readme_path, texts[readme_path])
+        made = generated(result_path, IN_README if home == readme_path else "")
+        texts[home] = texts[home].replace(part_in(texts[home], part, home), made[part])
     for path in chapters_beside(readme_path):
         texts[path] = with_numbers(texts[path], view, path)
     return texts
+
+
+def documents_beside(readme_path: Path) -> list[Path]:
+    """What is renewed together with README: the results, if they stand alone, and the chapters."""
+    results = readme_path.parent / RESULTS
+    return [*([results] if results.is_file() else []), *chapters_beside(readme_path)]
+
+
+def home_of(part: str, readme_path: Path, readme: str) -> Path:
+    """The document that a part belongs into: README, or the results' own."""
+    results = readme_path.parent / RESULTS
+    stands_alone = part == "results" and results.is_file() and markers(part)[0] not in readme
+    return results if stands_alone else readme_path
 
 
 def part_in(text: str, part: str, where: object = "README.md") -> str:
@@ -70,10 +85,10 @@ def part_in(text: str, part: str, where: object = "README.md") -> str:
     return text[begin : end + len(markers(part)[1])]
 
 
-def generated(result_path: Path) -> dict[str, str]:
-    """Each part in Markdown, from marker to marker."""
+def generated(result_path: Path, prefix: str = IN_README) -> dict[str, str]:
+    """Each part in Markdown, from marker to marker; `prefix` leads to the benchmarks' folder."""
     view = View(load_result(result_path))
-    blocks = {"answer": _answer(view), "results": _results(view, result_path)}
+    blocks = {"answer": _answer(view), "results": _results(view, result_path, prefix)}
     return {
         part: "\n\n".join([markers(part)[0], *blocks[part], markers(part)[1]]) for part in PARTS
     }
@@ -85,17 +100,20 @@ def _answer(view: View) -> list[str]:
     return [block for block in (markdown_text(LEAD), table, told) if block]
 
 
-def _results(view: View, result_path: Path) -> list[str]:
+def _results(view: View, result_path: Path, prefix: str) -> list[str]:
     origin = (
         f"Measured on {markdown_text(machine_line(view.result))}"
         f" {markdown_text(disturbed(view.result))} {_twins(result_path)}"
-        f"Every trial is in [the result file]({FOLDER}/reference.json);"
-        " [benchmarks/README.md](benchmarks/README.md) says how each number is made."
+        f"Every trial is in [the result file]({prefix}results/reference.json);"
+        f" [benchmarks/README.md]({prefix}README.md) says how each number is made."
     )
     blocks = [origin, *map(markdown_text, flags(view))]
     for name in view.experiments():
         blocks.append(f"### {markdown_text(module(name).TITLE)}")
-        blocks += [_picture(picture.name, text_of(picture)) for picture in pictures_of(view, name)]
+        blocks += [
+            _picture(f"{prefix}results/{picture.name}", text_of(picture))
+            for picture in pictures_of(view, name)
+        ]
         blocks.append(markdown_text(sentence_of(view, name)))
         tables = [markdown(table) for table in tables_of(view, name)]
         blocks += ["<details><summary>All numbers</summary>", *tables, "</details>"]
@@ -116,8 +134,8 @@ def _twins(result_path: Path) -> str:
     return f"One version against itself showed {shown} of {compared} differences ({share}). "
 
 
-def _picture(name: str, alt: str) -> str:
+def _picture(path: str, alt: str) -> str:
     """A picture; on a phone the narrow one."""
-    narrow = f'<source media="(max-width: 600px)" srcset="{FOLDER}/{name}{FOR_PHONES}.svg">'
-    image = f'<img src="{FOLDER}/{name}.svg" alt="{html.escape(alt)}">'
+    narrow = f'<source media="(max-width: 600px)" srcset="{path}{FOR_PHONES}.svg">'
+    image = f'<img src="{path}.svg" alt="{html.escape(alt)}">'
     return f"<picture>{narrow}{image}</picture>"
