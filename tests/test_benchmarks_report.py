@@ -526,7 +526,7 @@ def test_page_escapes_whatever_a_result_may_hold(small):
     read = assert_self_contained(page.page_of(View(small), "<result>.json", {}))
     assert read.text.count(NASTY) >= 4
     assert "<result>.json" in read.text
-    section = readme._results(View(small), Path("nowhere.json"))
+    section = readme._results(View(small), Path("nowhere.json"), readme.IN_README)
     assert not any(re.search(r"(?<!\\)<script", block) for block in section)
 
 
@@ -762,7 +762,7 @@ def test_readme_is_what_the_reference_run_says():
     assert REFERENCE.is_file(), f"the reference run is missing: {REFERENCE}"
     path = REPOSITORY / "README.md"
     for document, made in readme.renewed(path, REFERENCE).items():
-        assert document.read_text(encoding="utf-8") == made, f"{document} is out of date; {RENEW}"
+        assert document.read_text(encoding="utf-8") == made, f"{document} is old; run: {RENEW}"
     made = readme.generated(REFERENCE)["results"]
     for named in re.findall(r'["(](benchmarks/\S+?)[")]', made):
         assert (REPOSITORY / named).is_file(), f"{named} is missing; run: {RENEW}"
@@ -780,8 +780,8 @@ def test_the_results_may_have_a_document_of_their_own(small, tmp_path):
     alone.write_text(results, encoding="utf-8")
     assert readme.rewrite_readme(target, path) == [target, alone]
     text = alone.read_text(encoding="utf-8")
-    assert '<img src="results/' in text
-    assert "benchmarks/results" not in text
+    assert "(results/reference.json)" in text
+    assert "(benchmarks/" not in text
     assert "(README.md)" in text
 
 
