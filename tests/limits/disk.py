@@ -16,6 +16,8 @@ from tests.limits.ways import files_of_at_most, resource, standard_error_is
 
 FULL_DEVICE = "/dev/full"
 LARGEST_LOG = 4096
+# With this, Python would buffer nothing, and hide what a buffer does when it cannot be emptied.
+UNBUFFERED = "PYTHONUNBUFFERED"
 # Each is a line of the log with --verbose, which together are more than three times that.
 LINES = 300
 
@@ -42,7 +44,7 @@ def run(subject: Subject, facts: Facts) -> None:
 
 def _log_to_a_full_device(subject: Subject, facts: Facts) -> None:
     prepare = standard_error_is(FULL_DEVICE, 0)
-    with subject.run("--verbose", preexec_fn=prepare) as server:
+    with subject.run("--verbose", preexec_fn=prepare, env=_environment()) as server:
         with _alice_and_bob(server) as (alice, bob):
             facts.delivered = _talk(alice, bob, server.profile)
             facts.answer = last_answer(alice, "/work 5")
@@ -57,7 +59,7 @@ def _log_to_a_file_that_is_full(subject: Subject, facts: Facts, log: Path) -> No
         append()
         files_of_at_most(LARGEST_LOG)
 
-    with subject.run("--verbose", preexec_fn=prepare) as server:
+    with subject.run("--verbose", preexec_fn=prepare, env=_environment()) as server:
         with _alice_and_bob(server) as (alice, bob):
             facts.delivered_later = _talk(alice, bob, server.profile)
             facts.log_size = log.stat().st_size
@@ -66,6 +68,10 @@ def _log_to_a_file_that_is_full(subject: Subject, facts: Facts, log: Path) -> No
             facts.log_afterwards = log.read_text(errors="replace").splitlines()
         facts.status = server.stop()
         facts.tracebacks = log.read_text(errors="replace").count("Traceback")
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != UNBUFFERED}
 
 
 @contextlib.contextmanager
