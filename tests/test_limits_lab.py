@@ -171,3 +171,12 @@ def test_an_interrupt():
             process.kill()
     assert (process.returncode, errors) == (130, "tests.limits: interrupted\n")
     assert marked.left_behind() == []
+
+
+def test_a_preparation_goes_between_a_wrapper_and_the_server():
+    """The grader's limits stand in front of a server; what is prepared is prepared in the server."""
+    subject = Subject("server", "echo", "python3 wrap.py -- python3 my.py {port} {options}")
+    assert subject.takes_a_preparation
+    command = subject.command(["--verbose"], ["import this"])
+    assert command == "python3 wrap.py -- python3 -c 'import this' my.py {port} --verbose"
+    assert not Subject("server", "echo", "wrap -- node my.js {port} {options}").takes_a_preparation

@@ -64,7 +64,7 @@ class Subject:
         """Whether lines of Python can be run in front of it: it is a Python program itself."""
         if self.template is None:
             return True
-        program, *arguments = shlex.split(self.template)
+        _, (program, *arguments) = _behind_a_wrapper(shlex.split(self.template))
         is_python = PYTHON.fullmatch(program) and arguments and not arguments[0].startswith("-")
         return bool(is_python) and os.name == "posix"
 
@@ -76,8 +76,8 @@ class Subject:
         command = self.template.replace("{options}", shlex.join(options))
         if not preparation:
             return command
-        python, *rest = shlex.split(command)
-        return shlex.join([python, "-c", *preparation, *rest])
+        wrapper, (python, *rest) = _behind_a_wrapper(shlex.split(command))
+        return shlex.join([*wrapper, python, "-c", *preparation, *rest])
 
     @contextlib.contextmanager
     def run(
@@ -94,6 +94,12 @@ class Subject:
                 yield server
             except FAILURES as error:
                 raise AssertionError(f"{error}{_end_of(server)}") from None
+
+
+def _behind_a_wrapper(words: list[str]) -> tuple[list[str], list[str]]:
+    """The program that becomes the server, up to `--`, such as the grader's; and the server."""
+    begin = words.index("--") + 1 if "--" in words[:-1] else 0
+    return words[:begin], words[begin:]
 
 
 def _end_of(server: RunningServer) -> str:
