@@ -24,8 +24,10 @@ ECHO = (
     " up others where lines are passed on."
 )
 STEP = (
-    "Bold: the better one, where a difference is shown. 1.8 × (1.6 to 2.0): so many times the first"
-    " one's number, and the 95 % interval of that, from trials paired round by round."
+    "Bold: the better one, where a difference is shown. The last column is the newer one's number"
+    " divided by the older one's, with its 95 % interval. That is done in each round, so it differs"
+    " somewhat from what the two numbers beside it give. No difference shown: the interval holds 1,"
+    " as the rounds are too unlike each other, or there were too few of them."
 )
 WAKE_UPS = "A wake-up: the server has slept, and is there again. One that never sleeps has none."
 MOST_REASONS = 3  # in a sentence that is to be remembered
