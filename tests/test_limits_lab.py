@@ -5,6 +5,7 @@ why stands in tests/limits/.
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -174,9 +175,10 @@ def test_an_interrupt():
 
 
 def test_a_preparation_goes_between_a_wrapper_and_the_server():
-    """The grader's limits stand in front of a server; what is prepared is prepared in the server."""
+    """The limits of the grader stand in front of a server; the server itself is prepared."""
     subject = Subject("server", "echo", "python3 wrap.py -- python3 my.py {port} {options}")
     assert subject.takes_a_preparation
-    command = subject.command(["--verbose"], ["import this"])
-    assert command == "python3 wrap.py -- python3 -c 'import this' my.py {port} --verbose"
+    command = shlex.split(subject.command(["--verbose"], ["import this"]))
+    server = ["python3", "-c", "import this", "my.py", "{port}", "--verbose"]
+    assert command == ["python3", "wrap.py", "--", *server]
     assert not Subject("server", "echo", "wrap -- node my.js {port} {options}").takes_a_preparation
