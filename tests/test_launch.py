@@ -294,17 +294,28 @@ def test_verbose_log(launch_server, join):
     assert any("no secret" in line for line in log), f"the message is not in the log: {log}"
 
 
+def takes_port(sock, port):
+    """Whether this socket could be made to listen there."""
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    sock.listen()
+    return True
+
+
 @ours
 def test_default_port(target):
     """Launch contract: 8001 to 8004, so that all four can run side by side.
 
-    It is taken, by us or by somebody else: a server that wants another one would start.
+    It is taken, by us or by somebody else: a server that wants another one would start. Who has it
+    for a moment only (another run of this suite) is waited for.
     """
     port = 8000 + VERSIONS.index(target.name) + 1
     with socket.socket() as other:
-        with contextlib.suppress(OSError):
-            other.bind(("127.0.0.1", port))
-            other.listen()
+        # It stays somebody else's: then it is taken, too.
+        with contextlib.suppress(TimeoutError):
+            wait_until(lambda: takes_port(other, port), f"port {port} to be free", seconds=5)
         command = target.command()
         at = command.index("--port")
         del command[at : at + 2]
