@@ -132,9 +132,12 @@ Connect = Callable[..., Examinee]
 
 
 def _connector(server: RunningServer, clients: contextlib.ExitStack) -> Connect:
+    greeted = 0
+
     def connect(name: str, rule: str = "H3") -> Examinee:
         """A new client; joined under `name`, unless that is empty: what `rule` is about."""
         client = clients.enter_context(Examinee(server.address))
+        nonlocal greeted
         wanted = "* VERSION: enter your name"
         try:
             greeting = client.read_line()
@@ -142,10 +145,15 @@ def _connector(server: RunningServer, clients: contextlib.ExitStack) -> Connect:
             came = "the end" if isinstance(error, Closed) else f"no line in {client.timeout:g} s"
             if rest := client.peek():
                 came = f"{rest[:120]!r} and {came}"
-            raise NotConforming(Fault("H1", "", came, repr(wanted))) from None
+            rule = "H1"
+            if greeted and came != "the end":
+                came = f"{came}, while {greeted} of us {'was' if greeted == 1 else 'were'} served"
+                rule = "F7"
+            raise NotConforming(Fault(rule, "", came, repr(wanted))) from None
         if not (greeting.startswith("* ") and greeting.endswith(": enter your name")):
             came = _short(greeting.encode() + b"\n" + client.peek())
             raise NotConforming(Fault("H1", "", came, repr(wanted)))
+        greeted += 1
         if name:
             client.expect(rule, name, [f"* hello {name}"])
         return client

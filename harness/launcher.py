@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from harness.patience import patience
+
 try:
     import ctypes
 except ImportError:  # a Python that was built without libffi
@@ -113,7 +115,12 @@ def launch(
         if "{port}" not in command:
             raise LaunchError(f"{name}: the command needs a {{port}} to be told: {command}")
         promised_port = _free_port()
-        command = shlex.split(command.replace("{port}", str(promised_port)), posix=os.name != "nt")
+        try:
+            command = shlex.split(
+                command.replace("{port}", str(promised_port)), posix=os.name != "nt"
+            )
+        except ValueError as error:
+            raise LaunchError(f"{name}: {str(error).lower()} in {command}") from None
     log_path = _new_log(name)
     try:
         with log_path.open("wb") as log:
@@ -145,10 +152,11 @@ def _wait_until_listening(
     startup_seconds: float,
     log_path: Path,
 ) -> tuple[str, int]:
+    startup_seconds = patience.for_a_start(startup_seconds)
     deadline = time.monotonic() + startup_seconds
-    patience = startup_seconds if promised_port is None else min(SILENCE_SECONDS, startup_seconds)
+    silence = startup_seconds if promised_port is None else min(SILENCE_SECONDS, startup_seconds)
     try:
-        line = first_line.get(timeout=patience)
+        line = first_line.get(timeout=silence)
     except queue.Empty:
         line = None
     if line and (match := ANNOUNCEMENT.fullmatch(line)):
@@ -169,6 +177,7 @@ def _wait_until_listening(
     elif line:
         what = f"said {line.strip()!r} where 'NAME listening on HOST:PORT' was expected"
     else:
+        patience.hung += 1
         what = f"was not listening after {startup_seconds:g} s"
     words = "".join(f": {line.strip()}" for line in last_words(log_path))
     raise LaunchError(f"{name} {what}{words}")
@@ -287,8 +296,9 @@ def end_process(process: subprocess.Popen) -> int:
     try:
         process.terminate()
         try:
-            process.wait(timeout=STOP_SECONDS)
+            process.wait(timeout=patience.for_a_stop(STOP_SECONDS))
         except subprocess.TimeoutExpired:
+            patience.killed += 1
             process.kill()
     except BaseException:  # a second Ctrl-C while we wait: no more patience, but no orphan either
         process.kill()

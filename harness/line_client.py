@@ -15,6 +15,11 @@ from collections.abc import Iterable
 
 from harness.patience import patience
 
+# A line is at most 1024 bytes (F2) and a name. What comes without end is none.
+LONGEST_UNFINISHED = 1 << 20  # bytes
+# Who gets bytes again and again waits longer than for silence, but not for ever.
+WHOLE_WAIT = 6  # times the timeout
+
 # Of each conversation so much is kept for the report of a failure.
 EVENTS_KEPT = 12
 BYTES_KEPT = 160
@@ -96,6 +101,11 @@ class LineClient:
         """The next line. Raises Closed at the end of the connection, a reset included."""
         while True:
             while (end := self._received.find(b"\n")) < 0:
+                if len(self._received) > LONGEST_UNFINISHED:
+                    beginning = bytes(self._received[:BYTES_KEPT])
+                    raise NoAnswer(
+                        f"{self._who()}: {len(self._received)} bytes without LF: {beginning!r}"
+                    )
                 if not self._receive(self.timeout):
                     rest = bytes(self._received)
                     raise Closed(f"{self._who()}: the server closed; rest: {rest!r}")
@@ -109,12 +119,14 @@ class LineClient:
     def read_until(self, wanted: str) -> list[str]:
         """Read up to and including the line `wanted`; returns the lines that came before it."""
         lines: list[str] = []
+        deadline = time.monotonic() + WHOLE_WAIT * self.timeout
         try:
             while (line := self.read_line()) != wanted:
                 lines.append(line)
+                self._check(deadline, len(lines))
         except (Closed, NoAnswer) as error:
             message = f"{error}; awaited {wanted!r} after {lines[-20:]!r}"
-            raise type(error)(message, lines, wanted) from None
+            raise type(error)(message, lines[-20:], wanted) from None
         return lines
 
     def read_to_end(self) -> list[str]:
@@ -124,15 +136,17 @@ class LineClient:
         reset: that is TCP's way, and an end like any other.
         """
         lines = []
+        deadline = time.monotonic() + WHOLE_WAIT * self.timeout
         while True:
             try:
                 lines.append(self.read_line())
+                self._check(deadline, len(lines))
             except Closed:
                 if self._received:
                     raise AssertionError(f"the last line has no LF: {self._received!r}") from None
                 return lines
             except NoAnswer as error:
-                raise NoAnswer(f"{error}; the end was awaited", lines, "the end") from None
+                raise NoAnswer(f"{error}; the end was awaited", lines[-20:], "the end") from None
 
     def join(self, name: str | None = None) -> str:
         """Go through the handshake; None asks for a guest's name. Returns the name."""
@@ -204,6 +218,11 @@ class LineClient:
         self._note("came", data)
         self._received += data
         return bool(data)
+
+    def _check(self, deadline: float, lines: int) -> None:
+        if time.monotonic() > deadline:
+            patience.lose()
+            raise NoAnswer(f"{self._who()}: {lines} lines, and no end of them")
 
     def _note(self, direction: str, data: bytes) -> None:
         self.transcript.append((direction, bytes(data[:BYTES_KEPT])))

@@ -79,6 +79,8 @@ def _wait_until_alone(witness: LineClient, seconds: float) -> None:
 def _ask_who_is_in(witness: LineClient) -> tuple[list[str], list[str]]:
     """Ask `/list`; returns what came before the answer, and the names in it."""
     lines = witness.ask("/list")
-    online = next(line for line in reversed(lines) if re.match(r"\* \d+ online: ", line))
+    online = next((line for line in reversed(lines) if re.match(r"\* \d+ online: ", line)), None)
+    if online is None:
+        raise AssertionError(f"/list was answered with {lines!r}")
     lines.remove(online)
     return lines, online.partition(": ")[2].split(", ")

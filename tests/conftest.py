@@ -171,6 +171,7 @@ NOT_EMPTY = pytest.StashKey[list[str]]()
 LOOKS_IN_VAIN = 2
 
 RULELESS = [rules.LAUNCH]
+DEAR_TO_FAIL = {"L1", "L3", "F7"}
 
 # A server that makes us wait for these may take seconds by right.
 RULES_ABOUT_TIME = {"C4", "C6", "F7", "L1", "L2", "L3", "L4", "L5", rules.LAUNCH}
@@ -218,8 +219,12 @@ def _end_in_order(config: pytest.Config) -> None:
 
 
 def _run_limit(config: pytest.Config) -> float | None:
-    if config.getoption("--run-limit") is not None:
-        return config.getoption("--run-limit")
+    seconds = config.getoption("--run-limit")
+    if seconds is not None:
+        # Written this way round, the comparison is false for "nan", too.
+        if not 0 < seconds <= 1_000_000:
+            raise pytest.UsageError(f"--run-limit must be from 0 to 1000000, not {seconds:g}")
+        return seconds
     return None if config.getoption("--server") is None else 300.0
 
 
@@ -270,9 +275,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if dropped:
         config.hook.pytest_deselected(items=dropped)
     if config.getoption("--server") is not None:
-        # The fundamental rules first: a run that is cut short has tested them then.
-        kept.sort(key=lambda item: rules.FUNDAMENTAL_FIRST.index((_rules_of(item) or RULELESS)[0]))
+        kept.sort(key=_place_in_the_run)
     items[:] = kept
+
+
+def _place_in_the_run(item: pytest.Item) -> tuple[bool, int]:
+    """The fundamental rules first, and last those whose failures take long.
+
+    So a run that is cut short has tested what matters most.
+    """
+    rule = (_rules_of(item) or RULELESS)[0]
+    return rule in DEAR_TO_FAIL, rules.FUNDAMENTAL_FIRST.index(rule)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -312,8 +325,9 @@ def _no_use(session: pytest.Session, why: str) -> Exception:
 def _why_unreachable(address: tuple[str, int]) -> str | None:
     try:
         socket.create_connection(address, timeout=5).close()
-    except OSError as error:
-        return error.strerror or str(error)
+    # The latter for a name that cannot be a host's.
+    except (OSError, UnicodeError) as error:
+        return getattr(error, "strerror", None) or str(error)
     return None
 
 
@@ -382,6 +396,9 @@ def _note_failure(
         _findings(item.config, _target_of(item)).outcomes.append(outcome)
     elif outcome.outcome == "failed":
         return
+    if isinstance(error, LaunchError):
+        # Not the rule is broken that would have been tested.
+        outcome.rules = [rules.LAUNCH, *outcome.rules]
     outcome.outcome = "failed"
     outcome.waits_in_vain = patience.in_vain
     explain(outcome, error, item.config.stash[COMPARED])
@@ -425,6 +442,24 @@ def pytest_terminal_summary(
             terminalreporter.section("by rule", yellow=True)
         for line in lines:
             terminalreporter.line(line)
+        if lines and patience.killed:
+            times = "once" if patience.killed == 1 else f"{patience.killed} times"
+            terminalreporter.line(f"A server did not stop when it was asked to, {times} (L4).")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Count what was not reached, and say why: --maxfail and Ctrl-C cut a run short, too."""
+    config = session.config
+    if config.getoption("--server") is None or config.option.collectonly:
+        return
+    (target,) = config.stash[TARGETS]
+    for item in session.items:
+        if OUTCOME not in item.stash and _rules_of(item):
+            item.stash[OUTCOME] = Outcome(_short_id(item), _rules_of(item), "not run", target.name)
+            _findings(config, target).outcomes.append(item.stash[OUTCOME])
+            if not config.stash[CUT_SHORT]:
+                why = session.shouldstop or session.shouldfail or "interrupted"
+                config.stash[CUT_SHORT].append(str(why))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -512,9 +547,11 @@ def _check_that_all_have_left(
     try:
         wait_until_empty(running.address)
     except (AssertionError, OSError, EOFError) as error:
+        # An answer of another form says nothing of who is in.
+        rule = "C2" if str(error).startswith("/list was answered with") else "H5"
         if not target.is_ours:
             not_empty.append(str(error))
-        raise RuleBroken("H5", f"after the test had ended: {error}") from None
+        raise RuleBroken(rule, f"after the test had ended: {error}") from None
 
 
 @pytest.fixture

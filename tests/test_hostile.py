@@ -6,20 +6,30 @@ from harness.answers import NOT_UTF8, TOO_LONG
 from harness.waiting import wait_until_left, wait_until_nobody_else_is_in
 
 
-def test_endless_line(launch_server, join, inspect):
-    """F2: 16 MB without LF get one error and take no memory; after LF the connection goes on."""
-    server = launch_server()
-    alice, bob = join(server, "alice", "bob")
-    process = inspect(server)
-    before = process.peak_memory()
+def say_an_endless_line(alice, bob):
+    """16 MB without LF, and then one."""
     for _ in range(16):
         alice.send_bytes(b"x" * (1 << 20))
     bob.ping()
     alice.send_bytes(b"\n")
     assert alice.ping() == [TOO_LONG]
     assert bob.ping() == []
-    grown = process.peak_memory() - before
-    assert grown < 4 << 20, f"memory grew by {grown >> 20} MiB for one endless line; at most 4"
+
+
+def test_endless_line(target, launch_server, join, inspect):
+    """F2: 16 MB without LF get one error and take no memory; after LF the connection goes on."""
+    server = launch_server()
+    alice, bob = join(server, "alice", "bob")
+    process = inspect(server)
+    # Where garbage is collected now and then (Node, Java), what has been thrown away is still there
+    # for a while: so the first lines fill what the collector allows itself.
+    for _ in range(0 if target.is_ours else 3):
+        say_an_endless_line(alice, bob)
+    most = 4 if target.is_ours else 12
+    before = process.peak_memory()
+    say_an_endless_line(alice, bob)
+    grown = (process.peak_memory() - before) >> 20
+    assert grown < most, f"memory grew by {grown} MiB for one endless line; at most {most}"
 
 
 def test_endless_name(server, connect, join):

@@ -250,7 +250,7 @@ def test_first_line(target):
 
 
 def test_ipv6(launch_server, join):
-    """F1, launch contract: `--host ::1` works, and is announced in brackets."""
+    """Launch contract, F1: `--host ::1` works, and is announced in brackets."""
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
     except OSError as error:

@@ -88,6 +88,7 @@ def test_a_server_of_the_other_profile():
         (["--server", "127.0.0.1:8001"], "--profile"),
         (["--profile", "chat"], "--server"),
         (["--server", "python3 mine.py", "--profile", "chat"], "{port}"),
+        (["--run-limit", "nan"], "--run-limit must be from 0 to 1000000"),
     ],
 )
 def test_options_that_make_no_sense(options, said):
@@ -320,3 +321,34 @@ def test_a_rule_that_there_is_not():
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     (line,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert line.startswith("ERROR: --rule H9: there are H1, H2, ")
+
+
+def test_what_was_not_reached_is_in_the_report(tmp_path):
+    """As not run; a run that -x has ended does not look as if it had been whole."""
+    report = tmp_path / "report.json"
+    run_against(
+        tmp_path,
+        broken_v2("MAX_LINE = 1000", "MAX_LINE = 1024"),
+        "--keep-going",
+        "-x",
+        f"--rule-report={report}",
+        tests=["test_framing.py", "-k", "1024_bytes or white_space"],
+        command=AS_OURS,
+    )
+    found = json.loads(report.read_text())
+    assert "stopping after 1 failures" in found["cut_short"]
+    assert [test["outcome"] for test in found["rules"]["F6"]["tests"]] == ["not run"]
+
+
+def test_a_list_of_another_form_is_the_fault_of_the_list(tmp_path):
+    """Each test looks with `/list` whether all have left; that one cannot look says so once."""
+    done = run_against(
+        tmp_path,
+        broken_v2("members online: ", " online: "),
+        "--keep-going",
+        tests=["test_framing.py", "-k", "1024_bytes"],
+        command=AS_OURS,
+    )
+    assert "server: C2 is broken; begin with C2." in done.stdout
+    assert "passed" in summary(done)
+    assert "StopIteration" not in done.stdout
