@@ -1,9 +1,10 @@
 """The tasks: each can be solved, is graded, and a broken solution loses the points it should.
 
-A solution is `solutions/TASK/solution.diff`, against one of the four servers. `loses-R3-R4.diff` beside
-it goes on top of it, and takes the points of just these rules.
+A solution is `solutions/TASK/solution.diff`, against one of the four servers. `loses-R3-R4.diff`
+beside it goes on top of it, and takes the points of just these rules.
 """
 
+import ast
 import concurrent.futures
 import json
 import re
@@ -29,18 +30,21 @@ TASKS_WITH_RULES = list(rules.TASKS)
 class Graded:
     """What `python3 -m tests.grade --task` has said about a server."""
 
-    earned: dict[str, float]
-    worth: dict[str, float]
-    not_graded: dict[str, float]
+    # By rule: "earned", "worth" and "not_graded", in points.
+    rules: dict[str, dict[str, float]]
     report: str
 
     def lost(self) -> list[str]:
         """The rules that have lost points."""
         return [
             rule
-            for rule, points in self.worth.items()
-            if self.earned[rule] + self.not_graded[rule] < points
+            for rule, points in self.rules.items()
+            if points["earned"] + points["not_graded"] < points["worth"]
         ]
+
+    def total(self, what: str) -> float:
+        """The sum over the rules of "earned", "worth" or "not_graded"."""
+        return round(sum(points[what] for points in self.rules.values()), 1)
 
 
 def solution_of(task: str) -> tuple[str, str]:
@@ -73,14 +77,8 @@ def grade_server(program: Path, profile: str, *options: str) -> Graded:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert marked.left_behind() == []
-    found = json.loads(out.read_text(encoding="utf-8"))["extra_data"]["rules"]
-    columns = ({rule: each[what] for rule, each in found.items()} for what in found_columns())
-    return Graded(*columns, done.stdout)
-
-
-def found_columns() -> tuple[str, str, str]:
-    """What results.json says of a rule, in the order of Graded."""
-    return "earned", "worth", "not_graded"
+    by_rule = json.loads(out.read_text(encoding="utf-8"))["extra_data"]["rules"]
+    return Graded(by_rule, done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -129,9 +127,13 @@ def test_a_letter_belongs_to_one_task():
 def test_each_rule_of_a_task_has_a_given_test(task):
     """One that is about it first of all; and no given test is about no rule."""
     (file,) = (rules.TASKS_FOLDER / task).glob("test_*.py")
-    docstrings = re.findall(r'^def test_\w+\(.*?\):\n    """(.*?)"""', file.read_text(), re.M | re.S)
-    assert docstrings
-    about = [rules.named_in(docstring)[:1] for docstring in docstrings]
+    tests = [
+        node
+        for node in ast.parse(file.read_bytes()).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
+    about = [rules.named_in(ast.get_docstring(test))[:1] for test in tests]
+    assert all(about)
     assert {rule for named in about for rule in named} == set(rules.TASKS[task])
 
 
@@ -150,8 +152,8 @@ def test_a_solution_loses_nothing(grades, task):
     """Every point that this system can grade."""
     graded = grades[task, "solution"].result()
     assert graded.lost() == [], graded.report
-    assert sum(graded.worth.values()) == 100
-    if any(graded.not_graded.values()):
+    assert graded.total("worth") == 100
+    if graded.total("not_graded"):
         skipped = [" ".join(words.split()) for words in re.findall(r"skipped: (.+)", graded.report)]
         pytest.skip(f"not all of {task} can be graded here: {'; '.join(skipped)}")
 
@@ -161,7 +163,7 @@ def test_a_broken_solution_loses_the_points_that_it_should(grades, task, name):
     """Those of the rules in its name, and the report begins with one of them."""
     graded = grades[task, name].result()
     _, *expected = name.split("-")
-    if any(graded.not_graded[rule] == graded.worth[rule] for rule in expected):
+    if any(graded.rules[rule]["not_graded"] for rule in expected):
         pytest.skip(f"{task} cannot be graded here")
     assert graded.lost() == expected, graded.report
     begin = re.search(r"Begin here: rule (\w\d)", graded.report)

@@ -173,7 +173,7 @@ def test_a_room_that_cannot_be(server, join, argument):
 
 def test_list_names_all_rooms(server, join):
     """R6: `/list` names everyone who is in, wherever they are."""
-    alice, bob = join(server, "alice", "bob")
+    alice, _ = join(server, "alice", "bob")
     move(alice, "kitchen")
     assert alice.ask("/list") == ["* 2 online: alice, bob"]
 
