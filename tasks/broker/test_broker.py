@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 from harness.answers import SHUTTING_DOWN
+from harness.process_view import halted
 from tasks.broker.redis_server import Redis
 
 pytestmark = pytest.mark.profile("chat")
@@ -154,6 +155,20 @@ def test_one_order_at_both_processes(two_servers, join):
     assert heard[0] == heard[1]
 
 
+def test_one_order_though_the_broker_is_slow(two_servers, shared_redis, join):
+    """B4: three times two speak at once, one at each process, before the broker has moved."""
+    alice, bob, carol, dave = join_all(join, two_servers, "alice", "bob", "carol", "dave")
+    for _ in range(3):
+        with halted(shared_redis.process):
+            alice.send_line("at one")
+            bob.send_line("at the other")
+            # A server that does not wait for the broker delivers to its own clients now.
+            carol.wait_for_data(0.2)
+            dave.wait_for_data(0.2)
+    heard = [[listener.read_line() for _ in range(6)] for listener in (carol, dave)]
+    assert heard[0] == heard[1]
+
+
 def test_speakers_hear_that_order_too(two_servers, join):
     """B4: what alice hears of bob, and both of erin, has the order in which a listener hears it."""
     alice, bob, erin, carol = join_all(join, two_servers, "alice", "bob", "erin", "carol")
@@ -177,6 +192,17 @@ def test_ping_is_a_barrier_at_ones_own_process(two_servers, join):
         alice.send_line(f"line {number}")
         alice.ping()
         assert carol.ping() == [f"alice: line {number}"]
+
+
+def test_ping_though_the_broker_is_slow(two_servers, shared_redis, join):
+    """B5: if there is an answer before the broker has moved, the line is there before it, too."""
+    alice, _, carol = join_all(join, two_servers, "alice", "bob", "carol")
+    with halted(shared_redis.process):
+        alice.send_bytes(b"hello\n/ping 1\n")
+        if alice.wait_for_data(0.3) and not carol.wait_for_data(0.3):
+            raise AssertionError("alice got an answer, and carol had not got what she said before")
+    assert alice.read_line() == "* pong 1"
+    assert carol.read_line() == "alice: hello"
 
 
 def test_ping_glued_to_a_line(two_servers, join):
