@@ -13,7 +13,9 @@ import pytest
 
 from harness.answers import SHUTTING_DOWN
 from harness.process_view import halted
+from harness.waiting import wait_until_empty
 from tasks.broker.redis_server import Redis
+from tests.conftest import OUTCOME
 
 pytestmark = pytest.mark.profile("chat")
 
@@ -40,10 +42,33 @@ def redis_or_skip(tmp_path_factory):
         yield redis
 
 
+@pytest.fixture(scope="module")
+def kept_servers():
+    """Two processes that are kept from test to test; at first there are none."""
+    kept = []
+    yield kept
+    end_all(kept)
+
+
 @pytest.fixture
-def two_servers(launch_server, shared_redis):
-    """Two processes, both with the same broker."""
-    return [launch_server("--broker", shared_redis.address) for _ in range(2)]
+def two_servers(target, shared_redis, kept_servers, request):
+    """Two processes, both with the same broker, empty; new ones after a test that has failed."""
+    if not target.keeps_launch_contract:
+        pytest.skip("this test starts servers with --broker, and --server has no {options}")
+    while len(kept_servers) < 2:
+        kept_servers.append(target.start("--broker", shared_redis.address))
+    yield list(kept_servers)
+    outcome = request.node.stash.get(OUTCOME, None)
+    if outcome is None or outcome.outcome != "passed":
+        end_all(kept_servers)
+    for server in kept_servers:
+        wait_until_empty(server.address)
+
+
+def end_all(servers):
+    """Stop them, and forget them."""
+    while servers:
+        servers.pop().__exit__()
 
 
 def join_all(join, servers, *names):
@@ -252,10 +277,11 @@ def test_the_broker_goes(launch_server, own_redis, join):
         assert re.search("broker", log, re.IGNORECASE), log
 
 
-def test_one_process_goes(two_servers, launch_server, shared_redis, join):
+def test_one_process_goes(launch_server, shared_redis, join):
     """B7: that is no end of the room: the other goes on, and a third takes its place."""
-    alice, bob = join_all(join, two_servers, "alice", "bob")
-    assert two_servers[1].stop() == 0
+    servers = [launch_server("--broker", shared_redis.address) for _ in range(2)]
+    alice, bob = join_all(join, servers, "alice", "bob")
+    assert servers[1].stop() == 0
     assert bob.read_to_end() == [SHUTTING_DOWN]
     carol = join(launch_server("--broker", shared_redis.address), "carol")
     alice.read_until("* carol joined")
