@@ -5,6 +5,7 @@ whether a line has come "by now": a test waits for one that was said after it.
 """
 
 import re
+import select
 import shlex
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import subprocess
 import pytest
 
 from harness.answers import SHUTTING_DOWN
+from harness.launcher import end_process, start_process
 from harness.process_view import halted
 from harness.waiting import wait_until_empty
 from tasks.broker.redis_server import Redis
@@ -96,6 +98,19 @@ def test_subscribed_when_it_says_that_it_listens(launch_server, own_redis):
     for number in (1, 2):
         launch_server("--broker", own_redis.address)
         assert own_redis.subscribers() == number
+
+
+def test_no_address_before_the_subscription(target, launch_server, own_redis):
+    """B1: while the broker does not move it has confirmed nothing, so the server waits."""
+    command = shlex.split(target.command("--broker", own_redis.address).replace("{port}", "0"))
+    with halted(own_redis.process):
+        process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            too_early, _, _ = select.select([process.stdout], [], [], 0.8)
+        finally:
+            end_process(process)
+            process.stdout.close()
+    assert not too_early, "it said that it listens, and the broker had confirmed no subscription"
 
 
 def test_no_broker_there(target, launch_server):

@@ -35,9 +35,11 @@ class Server:
         while not stop_signals:
             try:
                 connection, _ = self.listener.accept()
-            # The listener has been shut down, mostly: the server stops.
+            # The server stops, and the listener has been shut down. Or there is no descriptor left
+            # (EMFILE), and what to do then is said in L2.
             except OSError as error:
-                logging.info("cannot accept: %s", error)
+                if not stop_signals:
+                    logging.error("cannot accept: %s", error)
                 return
             threading.Thread(target=self.serve_client, args=[connection], daemon=True).start()
 
