@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import os
 import queue
+import random
 import re
 import shlex
 import signal
@@ -40,6 +41,7 @@ ANNOUNCEMENT = re.compile(
 SILENCE_SECONDS = 2.0  # how long somebody else's command may print nothing before we try its port
 STOP_SECONDS = 5.0  # how long a server may take to obey SIGTERM
 PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+FIRST_PORT = 15000  # of those that a server under test is given
 
 # Looked up now: the function that a new process runs before its program should do as little as
 # can be, for other threads of ours may have been in the middle of anything.
@@ -161,6 +163,9 @@ def _wait_until_listening(
         line = None
     if line and (match := ANNOUNCEMENT.fullmatch(line)):
         return match["v6"] or match["host"], int(match["port"])
+    if line == "":  # end of its output: somebody else may have its port, so see first if it goes
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
     # Connecting just to see would be one phantom client for a server that counts them, so it is
     # done only for a command that did not announce itself.
     while promised_port is not None and process.poll() is None and time.monotonic() < deadline:
@@ -316,9 +321,29 @@ def end_process(process: subprocess.Popen) -> int:
 
 
 def _free_port() -> int:
+    """A port that nobody has now, and that no outgoing connection will be given meanwhile.
+
+    Were it one of those that the system gives out by itself, one of thousands of clients beside us
+    would now and then have it before the server binds it.
+    """
+    below = _first_port_given_out()
+    for port in random.sample(range(FIRST_PORT, below), 50) if below > FIRST_PORT + 1000 else ():
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@cache
+def _first_port_given_out() -> int:
+    """The lowest port that the system gives to those who do not ask for a certain one."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    # No Linux: the others begin at 49152.
+    except OSError:
+        return 49152
 
 
 @cache

@@ -141,8 +141,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marks; refuse options that make no sense in one line."""
     config.addinivalue_line("markers", "profile(name): a rule of the echo or of the chat profile")
     config.addinivalue_line("markers", "versions(*names): a fact about these of our versions only")
-    for rule in rules.RULES:
-        config.addinivalue_line("markers", f"{rule}: names this rule of PROTOCOL.md")
+    for rule in rules.ALL_RULES:
+        config.addinivalue_line("markers", f"{rule}: names this rule of PROTOCOL.md or a task")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So does a shell that starts us in the background, and all that we start would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -180,8 +180,8 @@ RULES_ABOUT_TIME = {"C4", "C6", "F7", "L1", "L2", "L3", "L4", "L5", rules.LAUNCH
 def _targets(config: pytest.Config) -> list[Target]:
     given, profile = config.getoption("--server"), config.getoption("--profile")
     for rule in config.getoption("--rule"):
-        if rule not in rules.RULES:
-            raise pytest.UsageError(f"--rule {rule}: there are {', '.join(rules.RULES)}")
+        if rule not in rules.ALL_RULES:
+            raise pytest.UsageError(f"--rule {rule}: there are {', '.join(rules.ALL_RULES)}")
     if given is None:
         if profile is not None:
             raise pytest.UsageError("--profile goes with --server; our versions have their own")

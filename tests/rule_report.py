@@ -129,13 +129,14 @@ class Findings:
     def as_json(self, server: str, profile: str, cut_short: str | None) -> dict:
         """The contents of the file for --rule-report; see README."""
         by_rule: dict[str, dict] = {}
-        for rule in rules.RULES:
+        for rule in rules.ALL_RULES:
             tests = [
                 dataclasses.asdict(outcome) | {"function": outcome.function}
                 for outcome in self.outcomes
                 if outcome.rules[0] == rule
             ]
-            if tests or rules.ONE_PROFILE.get(rule, profile) == profile:
+            belongs = rule in rules.RULES and rules.ONE_PROFILE.get(rule, profile) == profile
+            if tests or belongs:
                 by_rule[rule] = {"text": rules.text_of(rule), "tests": tests}
         preflight = self.preflight
         if isinstance(preflight, Fault):

@@ -1,4 +1,4 @@
-"""The rules of PROTOCOL.md: their texts, their order, and which of them a test is about."""
+"""The rules of PROTOCOL.md and of the tasks: texts, order, and which of them a test is about."""
 
 import re
 import textwrap
@@ -19,16 +19,44 @@ MILESTONES = {
 }
 RULES = [rule for rules in MILESTONES.values() for rule in rules]
 
-# When several rules seem broken, the first of these is the one to begin with: the later ones
-# cannot be kept without it, nor be tested.
-FUNDAMENTAL_FIRST = list(dict.fromkeys(["H1", "H3", "F5", "F1", *RULES]))
-
 ONE_PROFILE = {"D1": "echo", "D2": "chat", "D3": "chat", "D4": "chat", "C7": "chat"}
 
-_NAMED = re.compile(r"[FHCDL][1-9](?:, [FHCDL][1-9])*(?=[:,; ])")
+# A rule is an item of a list: its number in bold type, in a task its points, and its text.
 _RULE_TEXT = re.compile(
-    r"^- \*\*([FHCDL][1-9])\*\* (.*?)(?=^- \*\*|^$|^#)", re.MULTILINE | re.DOTALL
+    r"^- \*\*(?P<rule>[A-Z][1-9])\*\* (?:\((?P<points>\d+) points?\) )?(?P<text>.*?)"
+    r"(?=^- \*\*|^$|^#)",
+    re.MULTILINE | re.DOTALL,
 )
+
+TASKS_FOLDER = REPOSITORY / "tasks"
+
+
+def _points_by_task() -> dict[str, dict[str, float]]:
+    """{task: {rule: points}}, from the page of each task that has rules of its own."""
+    found = {}
+    for page in sorted(TASKS_FOLDER.glob("*/README.md")):
+        rules = _RULE_TEXT.finditer(page.read_text(encoding="utf-8"))
+        points = {rule["rule"]: float(rule["points"]) for rule in rules if rule["points"]}
+        if points:
+            found[page.parent.name] = points
+    return found
+
+
+# A task is a folder in tasks/: a page with rules and their points, and tests that name the rules.
+TASKS = _points_by_task()
+ALL_RULES = [*RULES, *(rule for points in TASKS.values() for rule in points)]
+
+# When several rules seem broken, the first of these is the one to begin with: the later ones
+# cannot be kept without it, nor be tested.
+FUNDAMENTAL_FIRST = list(dict.fromkeys(["H1", "H3", "F5", "F1", *ALL_RULES]))
+
+_LETTERS = "".join(sorted({rule[0] for rule in ALL_RULES if rule != LAUNCH}))
+_NAMED = re.compile(rf"[{_LETTERS}][1-9](?:, [{_LETTERS}][1-9])*(?=[:,; ])")
+
+
+def milestones(task: str | None = None) -> dict[str, list[str]]:
+    """{milestone: its rules}: those of the protocol, or the one that a task is."""
+    return MILESTONES if task is None else {task: list(TASKS[task])}
 
 
 def named_in(docstring: str | None) -> list[str]:
@@ -40,7 +68,7 @@ def named_in(docstring: str | None) -> list[str]:
 
 
 def text_of(rule: str) -> str:
-    """What PROTOCOL.md says, without its line breaks; raises KeyError."""
+    """What PROTOCOL.md or a task says, without its line breaks; raises KeyError."""
     return _texts()[rule]
 
 
@@ -51,7 +79,11 @@ def in_short(rule: str) -> str:
 
 @cache
 def _texts() -> dict[str, str]:
-    protocol = (REPOSITORY / "PROTOCOL.md").read_text(encoding="utf-8")
-    texts = {rule: " ".join(text.split()) for rule, text in _RULE_TEXT.findall(protocol)}
+    pages = [REPOSITORY / "PROTOCOL.md", *(TASKS_FOLDER / task / "README.md" for task in TASKS)]
+    texts = {
+        found["rule"]: " ".join(found["text"].split())
+        for page in pages
+        for found in _RULE_TEXT.finditer(page.read_text(encoding="utf-8"))
+    }
     texts[LAUNCH] = "The launch contract: options, the address on stdout, the log, exit statuses."
     return texts

@@ -1,6 +1,7 @@
 """The launcher: any program that listens can be started, told from one that fails, stopped."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import socket, sys, time
 listener = socket.create_server(("127.0.0.1", 0))
 print("thing listening on 127.0.0.1:%d" % listener.getsockname()[1], flush=True)
 """
+BINDS = "import socket, sys; socket.create_server(('127.0.0.1', int(sys.argv[1])))"
 
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the parent-death signal")
@@ -122,6 +124,24 @@ def test_a_missing_program_is_one_line() -> None:
 def test_a_command_line_has_to_take_a_port() -> None:
     with pytest.raises(LaunchError, match=r"needs a \{port\}"):
         launch("mine", "my-server", profile="echo")
+
+
+def test_a_command_is_not_taken_for_another_server_at_its_port() -> None:
+    """Somebody else listens there: ours cannot, and says so, and must not be found alive."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(launcher, "_free_port", lambda: port)
+            command = f"{shlex.quote(sys.executable)} -c {shlex.quote(BINDS)} {{port}}"
+            with pytest.raises(LaunchError, match="ended with status 1 before it was listening"):
+                launch("late", command, profile="echo")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="which ports a client gets is read from /proc")
+def test_a_port_for_a_command_is_none_that_clients_are_given() -> None:
+    """Else one of thousands of clients would now and then have it before the server binds it."""
+    with socket.create_server(("127.0.0.1", 0)) as somebody:
+        assert launcher._free_port() < somebody.getsockname()[1]
 
 
 def test_a_chatty_server_is_never_blocked_by_its_output() -> None:

@@ -54,6 +54,11 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--profile", choices=("echo", "chat"), required=True)
     parser.add_argument(
+        "--task",
+        choices=tuple(rules.TASKS),
+        help="grade the rules of this task (tasks/TASK/README.md) and not those of PROTOCOL.md",
+    )
+    parser.add_argument(
         "--model", choices=(*MODELS, "any"), help="grade the concurrency model as well: 20 of 100"
     )
     parser.add_argument("--json", metavar="FILE", help="write Gradescope's results.json there")
@@ -109,11 +114,11 @@ def _order(options: argparse.Namespace) -> Order:
     if options.memory < 1 or options.processes < 1:
         raise Refusal("--memory and --processes: whole numbers from 1")
     try:
-        chosen, model_chosen = points.selection(options.only or [], options.profile)
+        chosen, model_chosen = points.selection(options.only or [], options.profile, options.task)
     except ValueError as error:
         raise Refusal(f"--only: {error}") from None
     try:
-        points.selection(options.hidden, options.profile)
+        points.selection(options.hidden, options.profile, options.task)
     except ValueError as error:
         raise Refusal(f"--hidden: {error}") from None
     model = options.model or ("any" if model_chosen else None)
@@ -125,6 +130,7 @@ def _order(options: argparse.Namespace) -> Order:
     return Order(
         options.profile,
         model,
+        options.task,
         tuple(chosen),
         model_alone=model_chosen and not chosen,
         time_limit=options.time_limit,
@@ -218,7 +224,7 @@ def _try_to_write(options: argparse.Namespace) -> None:
 
 def _grade_all(options: argparse.Namespace, order: Order, submissions: list[Submission]) -> int:
     hidden = frozenset(
-        name if name in rules.MILESTONES or name == "model" else _spelled(name)
+        name if name in rules.milestones(options.task) or name == "model" else _spelled(name)
         for name in options.hidden
     )
     if options.each is None:
@@ -261,11 +267,12 @@ def _write_csv(path: Path, grades: list[Grade]) -> None:
     """For a spreadsheet: a line for each submission."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["submission", "points", "of", "not graded", *rules.MILESTONES, "model"])
+    milestones = rules.milestones(grades[0].order.task)
+    writer.writerow(["submission", "points", "of", "not graded", *milestones, "model"])
     for each in grades:
         sums = [
             round(sum(member.earned for member in each.of_milestone(milestone)), 1)
-            for milestone in rules.MILESTONES
+            for milestone in milestones
         ]
         model = each.verdict.earned if each.verdict else ""
         writer.writerow([each.name, each.earned, each.worth, each.not_graded, *sums, model])

@@ -30,7 +30,8 @@ NEVER = "hidden"
 def results(grade: Grade, hidden: frozenset[str] = frozenset()) -> dict:
     """The contents of results.json; `hidden` are names of rules and milestones (or "model")."""
     tests: list[dict] = []
-    for number, milestone in enumerate(rules.MILESTONES, 1):
+    milestones = rules.milestones(grade.order.task)
+    for number, milestone in enumerate(milestones, 1):
         members = grade.of_milestone(milestone)
         if milestone in hidden:
             shown, covered = [], [(milestone, members)]
@@ -48,7 +49,7 @@ def results(grade: Grade, hidden: frozenset[str] = frozenset()) -> dict:
         tests.append(
             {
                 "name": "model",
-                "number": str(len(rules.MILESTONES) + 1),
+                "number": str(len(milestones) + 1),
                 "score": grade.verdict.earned,
                 "max_score": points.MODEL_POINTS,
                 "output": model_section(grade),
@@ -76,6 +77,7 @@ def results(grade: Grade, hidden: frozenset[str] = frozenset()) -> dict:
         "extra_data": {
             "submission": grade.name,
             "profile": grade.order.profile,
+            "task": grade.order.task,
             "model": grade.order.model,
             "max_score": grade.worth,
             "not_graded": grade.not_graded,
@@ -104,7 +106,8 @@ def _output(grade: Grade, hidden: frozenset[str]) -> str:
 
 def _without(grade: Grade, hidden: frozenset[str]) -> Grade:
     """The grade as far as it is visible."""
-    covered = {rule for name in hidden & rules.MILESTONES.keys() for rule in rules.MILESTONES[name]}
+    milestones = rules.milestones(grade.order.task)
+    covered = {rule for name in hidden & milestones.keys() for rule in milestones[name]}
     covered |= hidden
     members = [each for each in grade.rules if each.rule not in covered]
     fault = grade.preflight

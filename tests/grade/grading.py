@@ -36,6 +36,7 @@ class Order:
 
     profile: str
     model: str | None = None
+    task: str | None = None  # a folder in tasks/: its rules are graded, not those of the protocol
     rules: tuple[str, ...] = ()  # empty: all of them
     model_alone: bool = False
     time_limit: float = 120.0
@@ -78,7 +79,7 @@ class Grade:
 
     def of_milestone(self, milestone: str) -> list[RuleGrade]:
         """The rules of a milestone that were graded."""
-        members = rule_texts.MILESTONES[milestone]
+        members = rule_texts.milestones(self.order.task)[milestone]
         return [grade for grade in self.rules if grade.rule in members]
 
     def first_broken(self) -> str | None:
@@ -107,7 +108,7 @@ def grade(submission: Submission, order: Order) -> Grade:
         result = Grade(submission.name, order, [], {"error": models.one_line(error)})
         if not order.model_alone:
             result.rules = points.grade_rules(
-                {"rules": {}}, order.profile, order.rules, _share(order)
+                {"rules": {}}, order.profile, order.rules, _share(order), order.task
             )
         result.verdict = _no_verdict(order, "it was not started")
     result.notes = containment.notes
@@ -142,11 +143,11 @@ def _grade_contained(
         return result
     report = {"rules": {}}
     if gets_in:
-        report = suite.run_suite(*arguments, _seconds_until(end), order.rules)
+        report = suite.run_suite(*arguments, _seconds_until(end), order.rules, order.task)
         result.preflight = report["preflight"] or found["preflight"]
         result.begin_with = report.get("begin_with")
         result.cut_short = report["cut_short"]
-    result.rules = points.grade_rules(report, order.profile, order.rules, _share(order))
+    result.rules = points.grade_rules(report, order.profile, order.rules, _share(order), order.task)
     return result
 
 

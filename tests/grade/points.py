@@ -54,8 +54,10 @@ NO_OPTIONS = "{options}"
 AFTER_EACH = "(after each test)"
 
 
-def points_of(profile: str) -> dict[str, float]:
-    """Points by rule for a profile, in teaching order; they add up to 100."""
+def points_of(profile: str, task: str | None = None) -> dict[str, float]:
+    """Points by rule for a profile, or for a task, in teaching order; they add up to 100."""
+    if task is not None:
+        return rules.TASKS[task]
     worth = {**POINTS, **DELIVERY[profile]}
     return {
         rule: float(worth[rule])
@@ -97,12 +99,18 @@ class RuleGrade:
         return any(loss.outcome == "failed" for loss in self.losses)
 
 
-def grade_rules(report: dict, profile: str, only: Iterable[str] = (), share: float = 1.0) -> list:
-    """A RuleGrade for each rule of a profile (or of `only`), from the suite's rule report.
+def grade_rules(
+    report: dict,
+    profile: str,
+    only: Iterable[str] = (),
+    share: float = 1.0,
+    task: str | None = None,
+) -> list[RuleGrade]:
+    """A RuleGrade for each rule of a profile or task (or of `only`), from the rule report.
 
     `share` is the part of their points that count, 0.8 beside a model.
     """
-    worth = points_of(profile)
+    worth = points_of(profile, task)
     chosen = set(only)
     return [
         _grade_rule(rule, round(points * share, 1), tests_of(rule, report))
@@ -172,23 +180,27 @@ def _loss(function: str, cases: list[dict]) -> Loss | None:
     return None
 
 
-def selection(wanted: Iterable[str], profile: str) -> tuple[list[str], bool]:
+def selection(
+    wanted: Iterable[str], profile: str, task: str | None = None
+) -> tuple[list[str], bool]:
     """Rules, and whether the model, that names of milestones and rules choose.
 
     Raises ValueError with one line for a name that there is not.
     """
-    known = points_of(profile)
+    known = points_of(profile, task)
+    milestones = rules.milestones(task)
     chosen: set[str] = set()
     model = False
     for name in wanted:
         found = [rule for rule in known if rule.casefold() == name.casefold()]
         if name == "model":
             model = True
-        elif name in rules.MILESTONES:
-            chosen.update(rule for rule in rules.MILESTONES[name] if rule in known)
+        elif name in milestones:
+            chosen.update(rule for rule in milestones[name] if rule in known)
         elif found:
             chosen.update(found)
         else:
-            names = ", ".join([*rules.MILESTONES, "model"])
-            raise ValueError(f"no milestone or rule of the {profile} profile: {name} ({names})")
+            names = ", ".join([*milestones, "model"])
+            where = f"the {profile} profile" if task is None else f"task {task}"
+            raise ValueError(f"no milestone or rule of {where}: {name} ({names})")
     return [rule for rule in known if rule in chosen], model

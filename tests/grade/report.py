@@ -36,10 +36,11 @@ def report(grade: Grade) -> str:
 def headline(grade: Grade) -> str:
     """The points, and those that could not be graded."""
     open_points = f", {grade.not_graded:.1f} not graded" if grade.not_graded else ""
+    task = f", task {grade.order.task}" if grade.order.task else ""
     model = f", model {grade.order.model}" if grade.order.model else ""
     text = (
         f"{grade.name}: {grade.earned:.1f} of {grade.worth:.1f} points{open_points} "
-        f"(profile {grade.order.profile}{model})"
+        f"(profile {grade.order.profile}{task}{model})"
     )
     return fill("", text)
 
@@ -83,7 +84,7 @@ def short_check(grade: Grade) -> str:
 def milestones(grade: Grade) -> str:
     """One line for each milestone: its points, and what is still missing for it."""
     lines = []
-    for milestone in rules.MILESTONES:
+    for milestone in rules.milestones(grade.order.task):
         members = grade.of_milestone(milestone)
         if not members:
             continue
@@ -213,13 +214,17 @@ def table(grades: Iterable[Grade]) -> str:
     """One line for each submission, and where each is to begin."""
     grades = list(grades)
     width = max(10, *(min(NAME, len(grade.name)) for grade in grades))
+    task = grades[0].order.task
+    names = list(zip(COLUMNS, COLUMNS_BELOW, strict=True))
+    if task is not None:
+        names = [("", "task"), names[-1]]
     head = [f"{'submission':<{width}}  points", f"{'':<{width}}        "]
-    for above, below in zip(COLUMNS, COLUMNS_BELOW, strict=True):
+    for above, below in names:
         head[0] += f" {above:>5}"
         head[1] += f" {below:>5}"
     lines = [f"{head[0]}  first", f"{head[1]}  broken"]
     for grade in grades:
-        cells = [_cell(grade.of_milestone(milestone)) for milestone in rules.MILESTONES]
+        cells = [_cell(grade.of_milestone(name)) for name in rules.milestones(task)]
         cells.append(f"{grade.verdict.earned:.1f}" if grade.verdict else "")
         row = f"{grade.name[:NAME]:<{width}}  {grade.earned:6.1f}"
         lines.append(row + "".join(f" {cell:>5}" for cell in cells) + f"  {first_word(grade)}")

@@ -40,13 +40,18 @@ def run_suite(
     profile: str,
     seconds: float,
     rules: Iterable[str] = (),
+    task: str | None = None,
 ) -> dict:
-    """The suite's rule report about a server; `preflight` has an error if there is no report."""
+    """The rule report of the suite, or of a task's given tests, about a server.
+
+    `preflight` has an error if there is no report.
+    """
+    folder = REPOSITORY / "tests" if task is None else rule_texts.TASKS_FOLDER / task
     selection = [
         *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
         *("--server", containment.command(command), "--profile", profile),
         *(word for rule in rules for word in ("--rule", rule)),
-        str(REPOSITORY / "tests"),
+        str(folder),
     ]
     with _file_to_write() as path:
         run = ["--rule-report", str(path), "--run-limit", f"{max(1, round(seconds))}"]
@@ -63,28 +68,31 @@ def run_suite(
         collected = run_python(
             containment, [*selection, "--collect-only"], COLLECT_SECONDS, keep=1_000_000
         )
-        add_what_was_not_reached(report, collected)
+        add_what_was_not_reached(report, collected, folder)
     return report
 
 
-def add_what_was_not_reached(report: dict, collected: str) -> None:
+def add_what_was_not_reached(
+    report: dict, collected: str, folder: Path = REPOSITORY / "tests"
+) -> None:
     """Put the tests into a report that the run did not come to, as "not run".
 
-    `collected` is what pytest prints for --collect-only, a test in each line. Without this a rule
-    would get full points for the first of its tests.
+    `collected` is what pytest prints for --collect-only, a test in each line, in files of `folder`.
+    Without this a rule would get full points for the first of its tests.
     """
+    prefix = f"{folder.relative_to(REPOSITORY).as_posix()}/"
     reached = {test["test"]: test for about in report["rules"].values() for test in about["tests"]}
     for test in reached.values():
         # The run ended in the middle of it.
         if test["outcome"] == "not run" and not test["message"]:
             test["message"] = report["cut_short"]
     for line in collected.splitlines():
-        test = line.strip().removeprefix("tests/")
+        test = line.strip().removeprefix(prefix)
         function = test.partition("[")[0]
         if "::" not in function or test in reached:
             continue
         file, _, name = function.partition("::")
-        named = _rules_by_function(REPOSITORY / "tests" / file).get(name)
+        named = _rules_by_function(folder / file).get(name)
         if named:
             about = report["rules"].setdefault(named[0], {"tests": []})
             case = {"test": test, "function": function, "rules": named, "outcome": "not run"}
