@@ -7,6 +7,7 @@ python3 -m tests.grade --server 'python3 mine/server.py --port {port} {options}'
 
 import argparse
 import contextlib
+import io
 import logging
 import math
 import signal
@@ -160,8 +161,20 @@ def parse_options() -> argparse.Namespace:
         if not lowest <= getattr(options, name) <= 1_000_000:
             parser.error(f"--{name.replace('_', '-')} must be from {lowest} to 1000000")
     options.idle_timeout = options.idle_timeout or math.inf
-    logging.basicConfig(level=logging.DEBUG if options.verbose else logging.INFO)
+    log_to_stderr(logging.DEBUG if options.verbose else logging.INFO)
     return options
+
+
+def log_to_stderr(level: int) -> None:
+    """Write each line of the log at once. What a full disk refuses is lost, and hurts nobody."""
+    logging.raiseExceptions = False
+    # A program that is started without a standard error has none.
+    if sys.stderr is None:
+        return
+    # A buffer would keep what was refused, and Python would try again at its end, and fail.
+    unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+    log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
+    logging.basicConfig(stream=log, level=level)
 
 
 def main() -> None:
