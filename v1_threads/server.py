@@ -181,8 +181,8 @@ class Server:
         """Wait for input, up to the client's deadline (TimeoutError); b"" is its end.
 
         recv() takes the timeout that is set for flush(): most clients say something before it is
-        over. To set one timeout to read and another to write, for each message, would make a
-        message a quarter dearer. So only the silent ones get a timeout of their own.
+        over. To set one timeout to read and another to write would be two system calls more for
+        each message, six in place of four. So only the silent ones get a timeout of their own.
         """
         client.waiting = True
         data = None
