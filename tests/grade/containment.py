@@ -155,7 +155,11 @@ class Containment:
         if self.source.is_file():
             shutil.copy2(self.source, self.folder / self.source.name)
             return
-        size = sum(path.stat().st_size for path in self.source.rglob("*") if path.is_file())
+        size = sum(
+            path.stat().st_size
+            for path in self.source.rglob("*")
+            if path.is_file() and not set(NO_PART_OF_IT) & set(path.relative_to(self.source).parts)
+        )
         if size > LARGEST_SUBMISSION:
             raise ValueError(f"{self.source} holds {size // MEBIBYTE} MiB, which is too much")
         shutil.copytree(self.source, self.folder, dirs_exist_ok=True, ignore=_special_files)
