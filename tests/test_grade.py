@@ -1,5 +1,6 @@
 """`python3 -m tests.grade`: points, reports, the model from outside, hostile submissions."""
 
+import io
 import json
 import os
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,8 @@ from harness.launcher import PROFILES, REPOSITORY
 from tests import rules
 from tests.grade import __main__ as command
 from tests.grade import gradescope, points, process_tree, suite
-from tests.grade.grading import Grade, Order
+from tests.grade.containment import size_of
+from tests.grade.grading import Grade, Order, nobody_gets_in
 from tests.grade.model import MODELS, QUESTIONS, UNKNOWN, Evidence, judge
 from tests.grade.report import report, table
 
@@ -189,6 +192,71 @@ def test_a_model_that_cannot_be_told_earns_nothing_and_loses_nothing():
         assert verdict.not_graded == points.MODEL_POINTS
 
 
+@pytest.mark.parametrize(
+    ("model", "finding", "earned"),
+    [
+        ("asyncio", "a limit of its own", 20.0),
+        ("asyncio", "refused", 18.0),
+        ("asyncio", "died", 18.0),
+        ("threads", "a limit of its own", 20.0),
+    ],
+)
+def test_who_has_no_room_for_1100_clients_keeps_its_model(model, finding, earned):
+    """L2 allows a limit, and an end at descriptor 1024 costs no more than that look is worth."""
+    verdict = judge(evidence_of(model, **{"descriptor 1024": finding}), model)
+    assert (verdict.answer, verdict.earned) == ("yes", earned)
+
+
+FORKED_TWICE = """
+import os, sys, time
+from tests.grade.containment import adopt_orphans
+from tests.grade.process_tree import tasks_below
+
+adopt_orphans()
+reader, writer = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        os.write(writer, b"there")
+        time.sleep(30)
+    os._exit(0)
+os.wait()
+os.read(reader, 5)
+((pid, _),) = tasks_below(os.getpid())
+os.kill(pid, 9)
+"""
+
+
+@NEEDS_PROC
+def test_who_has_lost_its_parent_is_counted():
+    """A server may fork twice for each client, so that it has no zombies to bury."""
+    subprocess.run([sys.executable, "-c", FORKED_TWICE], cwd=REPOSITORY, check=True, timeout=30)
+
+
+def look_at(version, path):
+    """Let the model of one of our versions be looked at; the evidence is written to `path`."""
+    server = shlex.join([sys.executable, str(REPOSITORY / version / "server.py")])
+    options = ["--server", f"{server} --port {{port}} {{options}}", "--json", str(path)]
+    options += ["--profile", PROFILES[version]]
+    subprocess.run(
+        [sys.executable, "-m", "tests.grade.model", *options],
+        cwd=REPOSITORY,
+        check=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def looks(tmp_path_factory):
+    """Futures by version, and a folder: all four are looked at, two at a time."""
+    folder = tmp_path_factory.mktemp("models")
+    with ThreadPoolExecutor(2) as workers:
+        yield (
+            {each: workers.submit(look_at, each, folder / f"{each}.json") for each in PROFILES},
+            folder,
+        )
+
+
 @NEEDS_PROC
 @pytest.mark.parametrize(
     ("version", "is_one", "is_none"),
@@ -199,19 +267,12 @@ def test_a_model_that_cannot_be_told_earns_nothing_and_loses_nothing():
         ("v4_asyncio", ["asyncio", "select"], ["threads"]),
     ],
 )
-def test_the_model_of_our_own(version, is_one, is_none, tmp_path):
+def test_the_model_of_our_own(version, is_one, is_none, looks):
     """Each of the four versions passes as what it is, and as nothing else."""
-    path = tmp_path / "model.json"
-    server = shlex.join([sys.executable, str(REPOSITORY / version / "server.py")])
-    options = ["--server", f"{server} --port {{port}} {{options}}", "--json", str(path)]
-    options += ["--profile", PROFILES[version]]
-    subprocess.run(
-        [sys.executable, "-m", "tests.grade.model", *options],
-        cwd=REPOSITORY,
-        check=True,
-        timeout=60,
-    )
-    evidence = [Evidence(**each) for each in json.loads(path.read_text())["evidence"]]
+    futures, folder = looks
+    futures[version].result(timeout=150)
+    text = (folder / f"{version}.json").read_text()
+    evidence = [Evidence(**each) for each in json.loads(text)["evidence"]]
     facts = [f"{each.name}: {each.finding} ({each.facts})" for each in evidence]
     for model in is_one:
         assert judge(evidence, model).answer == "yes", (model, facts)
@@ -311,6 +372,8 @@ def test_what_is_hidden_is_named_nowhere_else():
         (["--server", "x {port}", "--only", "F9"], "F9"),
         (["--server", "x {port}", "--hidden", "nothing"], "nothing"),
         (["--server", "x {port}", "--time-limit", "3"], "--time-limit"),
+        (["--server", "x {port}", "--time-limit", "nan"], "--time-limit"),
+        (["--server", "x {port}", "--time-limit", "inf"], "--time-limit"),
         (["--server", "x {port}", "--folder", "no/such"], "no/such"),
         (["--server", "x {port}", "--json", "no/such/file"], "no/such/file"),
     ],
@@ -328,6 +391,146 @@ def test_without_pytest(monkeypatch, capsys):
     monkeypatch.setattr(suite, "is_pytest_there", lambda: False)
     assert command.main(["--server", "x {port}", "--profile", "echo"]) == 2
     assert "python3 -m pip install pytest" in capsys.readouterr().err
+
+
+def test_letters_that_a_terminal_does_not_have(monkeypatch, tmp_path):
+    """They are no reason to lose a result."""
+    path = tmp_path / "results.json"
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(command, "grade", lambda *_: made_up_grade(C2=["failed: x"]))
+    assert command.main(["--server", "x {port}", "--profile", "echo", "--json", str(path)]) == 0
+    shown.flush()
+    assert b"\\u2192" in shown.buffer.getvalue()
+    assert json.loads(path.read_text())["score"] == 98
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_grading_leaves_no_empty_result(monkeypatch, tmp_path):
+    """Whoever collects the files would take it for one."""
+    path = tmp_path / "results.json"
+    monkeypatch.setattr(command, "grade", interrupted)
+    assert command.main(["--server", "x {port}", "--profile", "echo", "--json", str(path)]) == 130
+    assert not path.exists()
+
+
+def each_of_two(tmp_path, *options):
+    """The options that grade two submissions, with their results in tmp_path/grades."""
+    for name in ("ann", "bob"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "server.py").touch()
+    each = ["--each", str(tmp_path / "*" / "server.py"), "--out", str(tmp_path / "grades")]
+    return [*each, "--profile", "echo", *options]
+
+
+def test_what_is_graded_is_kept(monkeypatch, tmp_path):
+    """The spreadsheet grows with each submission, whatever becomes of the next."""
+    path = tmp_path / "grades" / "grades.csv"
+    lines = []
+
+    def grade_and_look(submission, order):
+        lines.append(len(path.read_text().splitlines()) if path.exists() else 0)
+        return made_up_grade()
+
+    monkeypatch.setattr(command, "grade_apart", grade_and_look)
+    assert command.main(each_of_two(tmp_path)) == 0
+    assert lines == [0, 2]
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_a_spreadsheet_that_cannot_be_written(monkeypatch, tmp_path, capsys):
+    """One line, before anything is graded or when it happens."""
+    options = each_of_two(tmp_path)
+    path = tmp_path / "grades" / "grades.csv"
+    path.mkdir(parents=True)
+    assert command.main(options) == 2
+    path.rmdir()
+
+    def grade_and_hinder(submission, order):
+        path.mkdir()
+        return made_up_grade()
+
+    monkeypatch.setattr(command, "grade_apart", grade_and_hinder)
+    assert command.main(options) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("grade: ")]
+    assert [line.partition(":")[0] for line in told] == ["grade", "grade"]
+    assert all("grades.csv" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("fault", "nobody"),
+    [
+        (None, False),
+        ({"error": "it did not start"}, True),
+        ({"rule": "H1"}, True),
+        ({"rule": "H1", "greets_the_first": False}, True),
+        ({"rule": "H1", "greets_the_first": True}, False),
+        ({"rule": "F5"}, False),
+    ],
+)
+def test_who_greets_somebody_is_tested(fault, nobody):
+    """One client after another is a fault, and much may be right beside it."""
+    assert nobody_gets_in(fault) == nobody
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "said"),
+    [
+        ("1 line\nValueError: bad\nlast", 1, "ValueError: bad"),
+        ("", 3, "it ended with status 3"),
+        ("", None, "it was ended after 7 s"),
+        pytest.param(
+            *("", -signal.SIGTERM, "it was killed by SIGTERM"),
+            marks=pytest.mark.skipif(os.name == "nt", reason="no signals end a process there"),
+        ),
+    ],
+)
+def test_why_there_is_no_report(output, status, said):
+    """An error, or how the run has ended."""
+    assert suite.Run(output, status, 7).last_words() == said
+
+
+def test_what_is_no_part_of_a_submission_is_not_weighed(tmp_path):
+    """A student's .venv is not copied, so it may be as large as it likes."""
+    for name, size in (("server.py", 10), (".venv/lib/large", 5000), ("static/page", 200)):
+        path = tmp_path / ".git" / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    assert size_of(tmp_path / ".git" / "mine") == 210
+
+
+LOOKS_FOR_THE_REPORT = """
+import json, os, pathlib, sys, tempfile
+path = pathlib.Path(sys.argv[1].partition("=")[2])
+path.write_text("[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
+folders = pathlib.Path(tempfile.gettempdir()).glob("grade-*")
+path.write_text(json.dumps([str(file) for folder in folders for file in folder.iterdir()]))
+"""
+
+
+class NotContained:
+    """What run_and_read needs of a Containment, for a program that is no server."""
+
+    def __init__(self):
+        self.workers = set()
+        self.swept = 0
+
+    def sweep(self):
+        self.swept += 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file without a name has no path on Windows")
+def test_a_report_has_no_name_that_a_submission_could_find(monkeypatch, tmp_path):
+    """And is read when nobody is left who could write there."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    contained = NotContained()
+    words = ["-c", LOOKS_FOR_THE_REPORT]
+    report, run = suite.run_and_read(contained, words, "--json", 30)
+    assert (report, run.status, contained.swept) == ([], 0, 1), run.output
 
 
 def test_submissions_are_named_by_what_they_have_of_their_own(tmp_path):

@@ -9,10 +9,11 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launcher import REPOSITORY, end_process, start_process
+from harness.launcher import REPOSITORY, end_process, how_it_ended, start_process
 from tests import rules as rule_texts
 from tests.grade.containment import Containment
 
@@ -28,9 +29,9 @@ def is_pytest_there() -> bool:
 
 def run_short_check(containment: Containment, command: str, profile: str, seconds: float) -> dict:
     """{"preflight": ...} as in the suite's report: None, a fault, or {"error": one line}."""
-    found, output = _run_module(containment, "short_check", command, profile, seconds)
+    found, run = _run_module(containment, "short_check", command, profile, seconds)
     if found is None:
-        found = {"preflight": {"error": f"the short check failed: {last_words(output, seconds)}"}}
+        found = {"preflight": {"error": f"the short check failed: {run.last_words()}"}}
     return found
 
 
@@ -53,14 +54,13 @@ def run_suite(
         *(word for rule in rules for word in ("--rule", rule)),
         str(folder),
     ]
-    with _file_to_write() as path:
-        run = ["--rule-report", str(path), "--run-limit", f"{max(1, round(seconds))}"]
-        arguments = [*selection, *run, "--keep-going"]
-        output = run_python(containment, arguments, seconds + GRACE_SECONDS)
-        report = _read(path)
+    limit = ["--run-limit", f"{max(1, round(seconds))}", "--keep-going"]
+    report, run = run_and_read(
+        containment, [*selection, *limit], "--rule-report", seconds + GRACE_SECONDS
+    )
     if report is None:
         report = {
-            "preflight": {"error": f"the suite came to no end: {last_words(output, seconds)}"},
+            "preflight": {"error": f"the suite came to no end: {run.last_words()}"},
             "cut_short": "the suite came to no end",
             "rules": {},
         }
@@ -68,7 +68,7 @@ def run_suite(
         collected = run_python(
             containment, [*selection, "--collect-only"], COLLECT_SECONDS, keep=1_000_000
         )
-        add_what_was_not_reached(report, collected, folder)
+        add_what_was_not_reached(report, collected.output, folder)
     return report
 
 
@@ -108,29 +108,74 @@ def _rules_by_function(path: Path) -> dict[str, list[str]]:
 
 def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
     """What tests.grade.model has seen: {"evidence": [...]}, or {"error": one line}."""
-    seen, output = _run_module(containment, "model", command, profile, seconds)
+    seen, run = _run_module(containment, "model", command, profile, seconds)
     if seen is None:
-        why = f"the look at the model came to no end: {last_words(output, seconds)}"
+        why = f"the look at the model came to no end: {run.last_words()}"
         return {"error": why, "evidence": []}
     return seen
 
 
+@dataclass(frozen=True)
+class Run:
+    """What a Python of ours has said, and its exit status; None: it was ended after `seconds`."""
+
+    output: str
+    status: int | None
+    seconds: float
+
+    def last_words(self) -> str:
+        """The last line that names an error, or how it ended."""
+        if lines := [line.strip() for line in self.output.splitlines() if "rror" in line]:
+            return lines[-1]
+        if self.status is None:
+            return f"it was ended after {self.seconds:.0f} s"
+        return f"it {how_it_ended(self.status)}"
+
+
 def _run_module(
     containment: Containment, name: str, command: str, profile: str, seconds: float
-) -> tuple[dict | None, str]:
-    with _file_to_write() as path:
-        arguments = [
-            *("-m", f"tests.grade.{name}", "--server", containment.command(command)),
-            *("--profile", profile, "--json", str(path)),
-        ]
-        output = run_python(containment, arguments, seconds)
-        return _read(path), output
+) -> tuple[dict | None, Run]:
+    arguments = [
+        *("-m", f"tests.grade.{name}", "--server", containment.command(command)),
+        *("--profile", profile),
+    ]
+    return run_and_read(containment, arguments, "--json", seconds)
+
+
+def run_and_read(
+    containment: Containment, arguments: Sequence[str], option: str, seconds: float
+) -> tuple[dict | None, Run]:
+    """Run this Python; returns the JSON that it wrote to the file of `option`, None if it did not.
+
+    A submission could write there as well. So the file has no name where that can be, and what is
+    left of the submission is ended before it is read.
+    """
+    with tempfile.TemporaryDirectory(prefix="grade-") as folder:
+        path = Path(folder, "report.json")
+        with path.open("w+", encoding="utf-8") as file:
+            shared: dict = {}
+            if os.name != "nt":
+                path.unlink()
+                path = Path(f"/dev/fd/{file.fileno()}")
+                shared["pass_fds"] = [file.fileno()]
+            run = run_python(containment, [*arguments, f"{option}={path}"], seconds, **shared)
+            containment.sweep()
+            file.seek(0)
+            # It was not written, or not to its end.
+            try:
+                return json.load(file), run
+            except ValueError:
+                return None, run
 
 
 def run_python(
-    containment: Containment, arguments: Sequence[str], seconds: float, keep: int = LAST_WORDS
-) -> str:
-    """Run this Python, for `seconds` at most; returns the last `keep` bytes that it said."""
+    containment: Containment,
+    arguments: Sequence[str],
+    seconds: float,
+    keep: int = LAST_WORDS,
+    **popen_options,
+) -> Run:
+    """Run this Python, for `seconds` at most; keeps the last `keep` bytes that it said."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     environment.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryFile() as output:
@@ -141,34 +186,16 @@ def run_python(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            **popen_options,
         )
         containment.workers.add(worker.pid)
+        status = None
         try:
             # Past its time it is ended, and what it has written by then is taken.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.wait(timeout=seconds)
+                status = worker.wait(timeout=seconds)
         finally:
             end_process(worker)
             containment.workers.discard(worker.pid)
         output.seek(max(0, output.seek(0, os.SEEK_END) - keep))
-        return output.read().decode(errors="replace")
-
-
-def last_words(output: str, seconds: float) -> str:
-    """The last line that names an error, or that the time was over."""
-    lines = [line.strip() for line in output.splitlines() if "rror" in line]
-    return lines[-1] if lines else f"it was ended after {seconds:.0f} s"
-
-
-@contextlib.contextmanager
-def _file_to_write() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="grade-") as folder:
-        yield Path(folder, "report.json")
-
-
-def _read(path: Path) -> dict | None:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    # It was not written, or not to its end.
-    except (OSError, ValueError):
-        return None
+        return Run(output.read().decode(errors="replace"), status, seconds)
