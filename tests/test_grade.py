@@ -74,7 +74,7 @@ def evidence_of(model, **others):
     if model == "select":
         found["descriptor 1024"] = "refused"
         found["/work"] = "others wait"
-    return [Evidence(name, found[name], "seen") for name in found | others]
+    return [Evidence(name, finding, "seen") for name, finding in (found | others).items()]
 
 
 # ---- points ----
@@ -550,13 +550,15 @@ def test_submissions_are_named_by_what_they_have_of_their_own(tmp_path):
 # ---- submissions ----
 
 
-def start_grade(folder, *options, pattern="*/server.py"):
+def start_grade(folder, names, *options):
     """Begin to grade submissions, with all temporary files below `folder`; returns the Popen."""
     temporary = folder / "tmp"
     temporary.mkdir()
+    for name in names:
+        shutil.copytree(SUBMISSIONS / name, folder / name)
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.grade", "--each", str(folder / pattern)),
+            *(sys.executable, "-m", "tests.grade", "--each", str(folder / "*" / "server.py")),
             *("--profile", "echo", "--out", str(folder / "grades"), *options),
         ],
         cwd=REPOSITORY,
@@ -587,68 +589,90 @@ def processes_below(folder):
     return found
 
 
+# What is graded, while other tests are run, for the fixtures of these names: submissions, options.
+# Those for which there is long waiting are graded beside the others.
+SLOW = ["hangs_at_start", "recv_is_a_message"]
+GRADINGS = {
+    "graded": (sorted(set(os.listdir(SUBMISSIONS)) - set(SLOW)), ["--only", "C1"]),
+    "graded_alone": (["right"], ["--only", "C1"]),
+    "graded_slowly": (SLOW, ["--only", "C1"]),
+    "graded_as_select": (["threads_as_select"], ["--only", "model", "--model", "select"]),
+}
+
+
 @pytest.fixture(scope="module", autouse=True)
-def course(tmp_path_factory):
-    """(folder, Popen): all submissions are graded by one rule, while other tests are run."""
+def begun(request, tmp_path_factory):
+    """(folder, Popen) by fixture: what any test asks for is begun before the first of them."""
+    asked_for = {name for item in request.session.items for name in item.fixturenames}
+    processes = {}
+    for name, (names, options) in GRADINGS.items():
+        if name in asked_for and process_tree.CAN_SEE:
+            folder = tmp_path_factory.mktemp(name)
+            processes[name] = (folder, start_grade(folder, names, *options))
+    yield processes
+    for _, process in processes.values():
+        process.terminate()
+    for _, process in processes.values():
+        process.communicate(timeout=30)
+
+
+def when_graded(name, begun):
+    """(folder, table) of one of GRADINGS, when all of it is done."""
     if not process_tree.CAN_SEE:
-        yield None
-        return
-    folder = tmp_path_factory.mktemp("course")
-    shutil.copytree(SUBMISSIONS, folder, dirs_exist_ok=True)
-    process = start_grade(folder, "--only", "C1")
-    yield folder, process
-    process.terminate()
-    process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def graded(course):
-    """(folder, table): the submissions of tests/submissions, when all are graded."""
-    if course is None:
         pytest.skip("what is left behind is seen in /proc only")
-    folder, process = course
+    folder, process = begun[name]
     return folder, end_grade(process)
 
 
-@NEEDS_PROC
-def test_a_thread_per_client_is_no_select(tmp_path):
-    """From the command line, with the model alone."""
-    shutil.copytree(SUBMISSIONS / "threads_as_select", tmp_path / "claims")
-    options = ["--only", "model", "--model", "select"]
-    end_grade(start_grade(tmp_path, *options, pattern="claims/server.py"))
-    text = (tmp_path / "grades" / "claims.txt").read_text()
-    assert text.startswith("claims: 0.0 of 20.0 points")
-    assert "it is not select (threads per client: one each" in " ".join(text.split())
+@pytest.fixture(scope="module")
+def graded(begun):
+    """(folder, table): all of tests/submissions but the slow ones."""
+    return when_graded("graded", begun)
 
 
 @pytest.fixture(scope="module")
-def right_once_more(tmp_path_factory):
-    """The report about the right submission, graded alone."""
-    folder = tmp_path_factory.mktemp("once-more")
-    shutil.copytree(SUBMISSIONS / "right", folder / "right")
-    end_grade(start_grade(folder, "--only", "C1", pattern="right/server.py"))
-    return (folder / "grades" / "right.txt").read_text()
+def graded_alone(begun):
+    """(folder, table): the right one once more."""
+    return when_graded("graded_alone", begun)
 
 
-@NEEDS_PROC
-def test_the_same_result_twice(right_once_more, graded):
-    """To the letter, among others as alone."""
-    folder, _ = graded
-    assert right_once_more == (folder / "grades" / "right.txt").read_text()
+@pytest.fixture(scope="module")
+def graded_slowly(begun):
+    """(folder, table): those for which there is long waiting."""
+    return when_graded("graded_slowly", begun)
 
 
-def test_eight_submissions_become_one_table(graded):
+@pytest.fixture(scope="module")
+def graded_as_select(begun):
+    """(folder, table): a thread per client that claims to be a select."""
+    return when_graded("graded_as_select", begun)
+
+
+def test_a_thread_per_client_is_no_select(graded_as_select):
+    """From the command line, with the model alone."""
+    folder, _ = graded_as_select
+    text = (folder / "grades" / "threads_as_select.txt").read_text()
+    assert text.startswith("threads_as_select: 0.0 of 20.0 points")
+    assert "it is not select (threads per client: one each" in " ".join(text.split())
+
+
+def rows_of(text):
+    """The words of each line of a table, by its first."""
+    return {line.split()[0]: line.split() for line in text.splitlines() if line}
+
+
+def test_many_submissions_become_one_table(graded):
     """Each with its points and what broke first, and a file each; none spoils another."""
     folder, text = graded
-    rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
-    first = {name: rows[name][-1] for name in sorted(os.listdir(SUBMISSIONS))}
+    rows = rows_of(text)
+    names = [path.parent.name for path in sorted(folder.glob("*/server.py"))]
+    first = {name: rows[name][-1] for name in names}
     assert first == {
         "dies_at_start": "start",
-        "hangs_at_start": "start",
         "hostile_forks": "-",
+        "hostile_kills": "start",
         "hostile_prints": "-",
         "other_protocol": "H1",
-        "recv_is_a_message": "F5",
         "right": "-",
         "threads_as_select": "-",
     }
@@ -657,19 +681,32 @@ def test_eight_submissions_become_one_table(graded):
     for name in first:
         assert json.loads((folder / "grades" / f"{name}.json").read_text())["tests"]
         assert (folder / "grades" / f"{name}.txt").read_text().startswith(f"{name}: ")
-    assert (folder / "grades" / "grades.csv").read_text().count("\n") == 9
+    assert (folder / "grades" / "grades.csv").read_text().count("\n") == len(first) + 1
 
 
-def test_a_submission_that_cannot_be_tested_says_why(graded):
+def test_the_same_result_twice(graded_alone, graded):
+    """To the letter, among others as alone."""
+    texts = [(folder / "grades" / "right.txt").read_text() for folder, _ in (graded_alone, graded)]
+    assert texts[0] == texts[1]
+
+
+def test_what_broke_first_is_named_though_another_rule_was_asked_for(graded_slowly):
+    """A command fails because lines are cut, and it is the lines that are to be mended."""
+    _, text = graded_slowly
+    assert rows_of(text)["recv_is_a_message"][-1] == "F5"
+
+
+def test_a_submission_that_cannot_be_tested_says_why(graded, graded_slowly):
     """In one line: what it died of, that it hangs, or that it speaks something else."""
-    folder, _ = graded
 
     def said_of(name):
+        folder, _ = graded_slowly if name in SLOW else graded
         return " ".join((folder / "grades" / f"{name}.txt").read_text().split())
 
     assert "No module named 'a_module_that_only_the_student_has'" in said_of("dies_at_start")
     assert "was not listening after 10 s" in said_of("hangs_at_start")
     assert "stopped at H1" in said_of("other_protocol")
+    assert "what graded it was killed by SIGKILL" in said_of("hostile_kills")
 
 
 def test_nothing_is_left_behind(graded):
