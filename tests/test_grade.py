@@ -21,6 +21,7 @@ from tests.grade.containment import size_of
 from tests.grade.grading import Grade, Order, nobody_gets_in
 from tests.grade.model import MODELS, QUESTIONS, UNKNOWN, Evidence, judge
 from tests.grade.report import report, table
+from tests.limits.ways import NO_MORE_THREADS_PREPARATION, SMALL_BUFFERS_PREPARATION
 
 SUBMISSIONS = Path(__file__).with_name("submissions")
 NEEDS_PROC = pytest.mark.skipif(not process_tree.CAN_SEE, reason="this system has no /proc")
@@ -231,6 +232,37 @@ os.kill(pid, 9)
 def test_who_has_lost_its_parent_is_counted():
     """A server may fork twice for each client, so that it has no zombies to bury."""
     subprocess.run([sys.executable, "-c", FORKED_TWICE], cwd=REPOSITORY, check=True, timeout=30)
+
+
+ONLY_LOOKS_ON = """
+import select, socket, threading
+pairs = [socket.socketpair() for _ in range(50)]
+for mine, _ in pairs:
+    threading.Thread(target=mine.recv, args=[1], daemon=True).start()
+watched = select.epoll()
+for mine, _ in pairs:
+    watched.register(mine, select.EPOLLRDHUP)
+print("ready", flush=True)
+watched.poll()
+"""
+WHAT_IT_WAITS_IN = """
+import subprocess, sys
+from tests.grade.model import what_they_wait_in
+
+with subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE) as process:
+    process.stdout.readline()
+    found = what_they_wait_in(50)
+    process.kill()
+print(found.finding)
+"""
+
+
+@NEEDS_PROC
+def test_one_that_only_looks_on_is_no_readiness_loop():
+    """Fifty threads wait for a client each, beside one that waits for all of them."""
+    words = [sys.executable, "-c", WHAT_IT_WAITS_IN, ONLY_LOOKS_ON]
+    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=30, text=True)
+    assert done.stdout.strip() in ("each for its own", UNKNOWN)
 
 
 def look_at(version, path):
@@ -520,6 +552,17 @@ class NotContained:
 
     def sweep(self):
         self.swept += 1
+
+
+@pytest.mark.parametrize("preparation", [NO_MORE_THREADS_PREPARATION, SMALL_BUFFERS_PREPARATION])
+def test_a_prepared_server_finds_its_own_modules(preparation, tmp_path):
+    """A submission may be several files, and does not run in the folder where they are."""
+    (tmp_path / "of_its_own.py").write_text("print('imported', flush=True)")
+    server = tmp_path / "server.py"
+    server.write_text("import of_its_own")
+    words = [sys.executable, "-c", preparation, "4096", str(server)]
+    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=30)
+    assert done.stdout.strip() == b"imported"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a file without a name has no path on Windows")
