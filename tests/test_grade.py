@@ -78,6 +78,31 @@ def evidence_of(model, **others):
     return [Evidence(name, finding, "seen") for name, finding in (found | others).items()]
 
 
+class NotContained:
+    """What a run needs of a Containment, for a program that is no submission."""
+
+    def __init__(self):
+        self.workers = set()
+        self.swept = 0
+
+    def command(self, template):
+        return template
+
+    def sweep(self):
+        self.swept += 1
+
+
+@pytest.mark.parametrize("preparation", [NO_MORE_THREADS_PREPARATION, SMALL_BUFFERS_PREPARATION])
+def test_a_prepared_server_finds_its_own_modules(preparation, tmp_path):
+    """A submission may be several files, and does not run in the folder where they are."""
+    (tmp_path / "of_its_own.py").write_text("print('imported', flush=True)")
+    server = tmp_path / "server.py"
+    server.write_text("import of_its_own")
+    words = [sys.executable, "-c", preparation, "4096", str(server)]
+    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=30)
+    assert done.stdout.strip() == b"imported"
+
+
 # ---- points ----
 
 
@@ -139,19 +164,13 @@ def test_a_rule_without_a_test_of_its_own_is_judged_by_those_that_name_it():
     assert by_rule["C1"].earned == 0
 
 
-def test_what_a_run_did_not_reach_counts():
+def test_what_a_run_did_not_reach_counts(monkeypatch):
     """A run that is cut short after the first of a rule's tests does not earn all its points."""
-    made_up = made_up_report()
+    made_up = made_up_report(C1=["passed", "not run"])
     made_up["cut_short"] = "time is over"
-    made_up["rules"]["C1"]["tests"][0].update(
-        test="test_commands.py::test_help[server]", function="test_commands.py::test_help"
-    )
-    collected = (
-        "tests/test_commands.py::test_help[server]\n"
-        "tests/test_commands.py::test_commands_are_no_messages[server]\n\n2 tests collected\n"
-    )
-    suite.add_what_was_not_reached(made_up, collected)
-    (c1,) = points.grade_rules(made_up, "echo", only=["C1"])
+    monkeypatch.setattr(suite, "run_and_read", lambda *_: (made_up, suite.Run("", 2, 9)))
+    report = suite.run_suite(NotContained(), "x {port}", "echo", 9)
+    (c1,) = points.grade_rules(report, "echo", only=["C1"])
     assert (c1.passed, c1.functions) == (1, 2)
     assert c1.losses[0].message == "time is over"
 
@@ -541,28 +560,6 @@ path.write_text("[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
 folders = pathlib.Path(tempfile.gettempdir()).glob("grade-*")
 path.write_text(json.dumps([str(file) for folder in folders for file in folder.iterdir()]))
 """
-
-
-class NotContained:
-    """What run_and_read needs of a Containment, for a program that is no server."""
-
-    def __init__(self):
-        self.workers = set()
-        self.swept = 0
-
-    def sweep(self):
-        self.swept += 1
-
-
-@pytest.mark.parametrize("preparation", [NO_MORE_THREADS_PREPARATION, SMALL_BUFFERS_PREPARATION])
-def test_a_prepared_server_finds_its_own_modules(preparation, tmp_path):
-    """A submission may be several files, and does not run in the folder where they are."""
-    (tmp_path / "of_its_own.py").write_text("print('imported', flush=True)")
-    server = tmp_path / "server.py"
-    server.write_text("import of_its_own")
-    words = [sys.executable, "-c", preparation, "4096", str(server)]
-    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=30)
-    assert done.stdout.strip() == b"imported"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a file without a name has no path on Windows")

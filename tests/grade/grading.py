@@ -12,8 +12,7 @@ from tests.grade.model import Evidence, Verdict
 from tests.grade.points import MODEL_POINTS, RuleGrade
 
 # What the look at the model may take: it takes 5 to 7 s for a server that answers. And what is
-# left at the end, for the suite to end its run, and for us to see what it has not run and to end
-# what is left.
+# left at the end, for the suite to end its run, and for us to end what is left.
 MODEL_SECONDS = 30.0
 END_SECONDS = suite.GRACE_SECONDS + 5.0
 SHORT_CHECK_SECONDS = 30.0

@@ -1,8 +1,6 @@
 """Run suite, short check and look at the model, each in a process of its own; read its report."""
 
-import ast
 import contextlib
-import functools
 import importlib.util
 import json
 import os
@@ -18,7 +16,6 @@ from tests import rules as rule_texts
 from tests.grade.containment import Containment
 
 GRACE_SECONDS = 5.0  # for a run to come to its end after its own limit
-COLLECT_SECONDS = 10.0
 LAST_WORDS = 2000  # bytes of a broken run's output that are kept
 
 
@@ -48,62 +45,26 @@ def run_suite(
     `preflight` has an error if there is no report.
     """
     folder = REPOSITORY / "tests" if task is None else rule_texts.TASKS_FOLDER / task
-    selection = [
+    arguments = [
         *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
         *("--server", containment.command(command), "--profile", profile),
         *(word for rule in rules for word in ("--rule", rule)),
+        *("--run-limit", f"{max(1, round(seconds))}", "--keep-going"),
         str(folder),
     ]
-    limit = ["--run-limit", f"{max(1, round(seconds))}", "--keep-going"]
-    report, run = run_and_read(
-        containment, [*selection, *limit], "--rule-report", seconds + GRACE_SECONDS
-    )
+    report, run = run_and_read(containment, arguments, "--rule-report", seconds + GRACE_SECONDS)
     if report is None:
         report = {
             "preflight": {"error": f"the suite came to no end: {run.last_words()}"},
             "cut_short": "the suite came to no end",
             "rules": {},
         }
-    elif report["cut_short"]:
-        collected = run_python(
-            containment, [*selection, "--collect-only"], COLLECT_SECONDS, keep=1_000_000
-        )
-        add_what_was_not_reached(report, collected.output, folder)
+    for about in report["rules"].values():
+        for test in about["tests"]:
+            # The run has ended before it, or in the middle of it.
+            if test["outcome"] == "not run" and not test["message"]:
+                test["message"] = report["cut_short"]
     return report
-
-
-def add_what_was_not_reached(
-    report: dict, collected: str, folder: Path = REPOSITORY / "tests"
-) -> None:
-    """Put the tests into a report that the run did not come to, as "not run".
-
-    `collected` is what pytest prints for --collect-only, a test in each line, in files of `folder`.
-    Without this a rule would get full points for the first of its tests.
-    """
-    prefix = f"{folder.relative_to(REPOSITORY).as_posix()}/"
-    reached = {test["test"]: test for about in report["rules"].values() for test in about["tests"]}
-    for test in reached.values():
-        # The run ended in the middle of it.
-        if test["outcome"] == "not run" and not test["message"]:
-            test["message"] = report["cut_short"]
-    for line in collected.splitlines():
-        test = line.strip().removeprefix(prefix)
-        function = test.partition("[")[0]
-        if "::" not in function or test in reached:
-            continue
-        file, _, name = function.partition("::")
-        named = _rules_by_function(folder / file).get(name)
-        if named:
-            about = report["rules"].setdefault(named[0], {"tests": []})
-            case = {"test": test, "function": function, "rules": named, "outcome": "not run"}
-            about["tests"].append({**case, "message": report["cut_short"]})
-
-
-@functools.cache
-def _rules_by_function(path: Path) -> dict[str, list[str]]:
-    tree = ast.parse(path.read_bytes())
-    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
-    return {each.name: rule_texts.named_in(ast.get_docstring(each)) for each in functions}
 
 
 def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
@@ -169,13 +130,9 @@ def run_and_read(
 
 
 def run_python(
-    containment: Containment,
-    arguments: Sequence[str],
-    seconds: float,
-    keep: int = LAST_WORDS,
-    **popen_options,
+    containment: Containment, arguments: Sequence[str], seconds: float, **popen_options
 ) -> Run:
-    """Run this Python, for `seconds` at most; keeps the last `keep` bytes that it said."""
+    """Run this Python, for `seconds` at most."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     environment.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryFile() as output:
@@ -197,5 +154,5 @@ def run_python(
         finally:
             end_process(worker)
             containment.workers.discard(worker.pid)
-        output.seek(max(0, output.seek(0, os.SEEK_END) - keep))
+        output.seek(max(0, output.seek(0, os.SEEK_END) - LAST_WORDS))
         return Run(output.read().decode(errors="replace"), status, seconds)
