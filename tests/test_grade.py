@@ -1,5 +1,6 @@
 """`python3 -m tests.grade`: points, reports, the model from outside, hostile submissions."""
 
+import io
 import json
 import os
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ from harness.launcher import PROFILES, REPOSITORY
 from tests import rules
 from tests.grade import __main__ as command
 from tests.grade import gradescope, points, process_tree, suite
-from tests.grade.grading import Grade, Order
+from tests.grade.containment import size_of
+from tests.grade.grading import Grade, Order, nobody_gets_in
 from tests.grade.model import MODELS, QUESTIONS, UNKNOWN, Evidence, judge
 from tests.grade.report import report, table
+from tests.limits.ways import NO_MORE_THREADS_PREPARATION, SMALL_BUFFERS_PREPARATION
 
 SUBMISSIONS = Path(__file__).with_name("submissions")
 NEEDS_PROC = pytest.mark.skipif(not process_tree.CAN_SEE, reason="this system has no /proc")
@@ -71,7 +75,32 @@ def evidence_of(model, **others):
     if model == "select":
         found["descriptor 1024"] = "refused"
         found["/work"] = "others wait"
-    return [Evidence(name, found[name], "seen") for name in found | others]
+    return [Evidence(name, finding, "seen") for name, finding in (found | others).items()]
+
+
+class NotContained:
+    """What a run needs of a Containment, for a program that is no submission."""
+
+    def __init__(self):
+        self.workers = set()
+        self.swept = 0
+
+    def command(self, template):
+        return template
+
+    def sweep(self):
+        self.swept += 1
+
+
+@pytest.mark.parametrize("preparation", [NO_MORE_THREADS_PREPARATION, SMALL_BUFFERS_PREPARATION])
+def test_a_prepared_server_finds_its_own_modules(preparation, tmp_path):
+    """A submission may be several files, and does not run in the folder where they are."""
+    (tmp_path / "of_its_own.py").write_text("print('imported', flush=True)")
+    server = tmp_path / "server.py"
+    server.write_text("import of_its_own")
+    words = [sys.executable, "-c", preparation, "4096", str(server)]
+    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=30)
+    assert done.stdout.strip() == b"imported"
 
 
 # ---- points ----
@@ -135,19 +164,13 @@ def test_a_rule_without_a_test_of_its_own_is_judged_by_those_that_name_it():
     assert by_rule["C1"].earned == 0
 
 
-def test_what_a_run_did_not_reach_counts():
+def test_what_a_run_did_not_reach_counts(monkeypatch):
     """A run that is cut short after the first of a rule's tests does not earn all its points."""
-    made_up = made_up_report()
+    made_up = made_up_report(C1=["passed", "not run"])
     made_up["cut_short"] = "time is over"
-    made_up["rules"]["C1"]["tests"][0].update(
-        test="test_commands.py::test_help[server]", function="test_commands.py::test_help"
-    )
-    collected = (
-        "tests/test_commands.py::test_help[server]\n"
-        "tests/test_commands.py::test_commands_are_no_messages[server]\n\n2 tests collected\n"
-    )
-    suite.add_what_was_not_reached(made_up, collected)
-    (c1,) = points.grade_rules(made_up, "echo", only=["C1"])
+    monkeypatch.setattr(suite, "run_and_read", lambda *_: (made_up, suite.Run("", 2, 9)))
+    report = suite.run_suite(NotContained(), "x {port}", "echo", 9)
+    (c1,) = points.grade_rules(report, "echo", only=["C1"])
     assert (c1.passed, c1.functions) == (1, 2)
     assert c1.losses[0].message == "time is over"
 
@@ -189,6 +212,102 @@ def test_a_model_that_cannot_be_told_earns_nothing_and_loses_nothing():
         assert verdict.not_graded == points.MODEL_POINTS
 
 
+@pytest.mark.parametrize(
+    ("model", "finding", "earned"),
+    [
+        ("asyncio", "a limit of its own", 20.0),
+        ("asyncio", "refused", 18.0),
+        ("asyncio", "died", 18.0),
+        ("threads", "a limit of its own", 20.0),
+    ],
+)
+def test_who_has_no_room_for_1100_clients_keeps_its_model(model, finding, earned):
+    """L2 allows a limit, and an end at descriptor 1024 costs no more than that look is worth."""
+    verdict = judge(evidence_of(model, **{"descriptor 1024": finding}), model)
+    assert (verdict.answer, verdict.earned) == ("yes", earned)
+
+
+FORKED_TWICE = """
+import os, sys, time
+from tests.grade.containment import adopt_orphans
+from tests.grade.process_tree import tasks_below
+
+adopt_orphans()
+reader, writer = os.pipe()
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        os.write(writer, b"there")
+        time.sleep(30)
+    os._exit(0)
+os.wait()
+os.read(reader, 5)
+((pid, _),) = tasks_below(os.getpid())
+os.kill(pid, 9)
+"""
+
+
+@NEEDS_PROC
+def test_who_has_lost_its_parent_is_counted():
+    """A server may fork twice for each client, so that it has no zombies to bury."""
+    subprocess.run([sys.executable, "-c", FORKED_TWICE], cwd=REPOSITORY, check=True, timeout=30)
+
+
+ONLY_LOOKS_ON = """
+import select, socket, threading
+pairs = [socket.socketpair() for _ in range(50)]
+for mine, _ in pairs:
+    threading.Thread(target=mine.recv, args=[1], daemon=True).start()
+watched = select.epoll()
+for mine, _ in pairs:
+    watched.register(mine, select.EPOLLRDHUP)
+print("ready", flush=True)
+watched.poll()
+"""
+WHAT_IT_WAITS_IN = """
+import subprocess, sys
+from tests.grade.model import what_they_wait_in
+
+with subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE) as process:
+    process.stdout.readline()
+    found = what_they_wait_in(50)
+    process.kill()
+print(found.finding)
+"""
+
+
+@NEEDS_PROC
+def test_one_that_only_looks_on_is_no_readiness_loop():
+    """Fifty threads wait for a client each, beside one that waits for all of them."""
+    words = [sys.executable, "-c", WHAT_IT_WAITS_IN, ONLY_LOOKS_ON]
+    done = subprocess.run(words, cwd=REPOSITORY, stdout=subprocess.PIPE, timeout=30, text=True)
+    assert done.stdout.strip() in ("each for its own", UNKNOWN)
+
+
+def look_at(version, path):
+    """Let the model of one of our versions be looked at; the evidence is written to `path`."""
+    server = shlex.join([sys.executable, str(REPOSITORY / version / "server.py")])
+    options = ["--server", f"{server} --port {{port}} {{options}}", "--json", str(path)]
+    options += ["--profile", PROFILES[version]]
+    subprocess.run(
+        [sys.executable, "-m", "tests.grade.model", *options],
+        cwd=REPOSITORY,
+        check=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture(scope="module")
+def looks(tmp_path_factory):
+    """Futures by version, and a folder: all four are looked at, two at a time."""
+    folder = tmp_path_factory.mktemp("models")
+    with ThreadPoolExecutor(2) as workers:
+        yield (
+            {each: workers.submit(look_at, each, folder / f"{each}.json") for each in PROFILES},
+            folder,
+        )
+
+
 @NEEDS_PROC
 @pytest.mark.parametrize(
     ("version", "is_one", "is_none"),
@@ -199,19 +318,12 @@ def test_a_model_that_cannot_be_told_earns_nothing_and_loses_nothing():
         ("v4_asyncio", ["asyncio", "select"], ["threads"]),
     ],
 )
-def test_the_model_of_our_own(version, is_one, is_none, tmp_path):
+def test_the_model_of_our_own(version, is_one, is_none, looks):
     """Each of the four versions passes as what it is, and as nothing else."""
-    path = tmp_path / "model.json"
-    server = shlex.join([sys.executable, str(REPOSITORY / version / "server.py")])
-    options = ["--server", f"{server} --port {{port}} {{options}}", "--json", str(path)]
-    options += ["--profile", PROFILES[version]]
-    subprocess.run(
-        [sys.executable, "-m", "tests.grade.model", *options],
-        cwd=REPOSITORY,
-        check=True,
-        timeout=60,
-    )
-    evidence = [Evidence(**each) for each in json.loads(path.read_text())["evidence"]]
+    futures, folder = looks
+    futures[version].result(timeout=150)
+    text = (folder / f"{version}.json").read_text()
+    evidence = [Evidence(**each) for each in json.loads(text)["evidence"]]
     facts = [f"{each.name}: {each.finding} ({each.facts})" for each in evidence]
     for model in is_one:
         assert judge(evidence, model).answer == "yes", (model, facts)
@@ -311,6 +423,8 @@ def test_what_is_hidden_is_named_nowhere_else():
         (["--server", "x {port}", "--only", "F9"], "F9"),
         (["--server", "x {port}", "--hidden", "nothing"], "nothing"),
         (["--server", "x {port}", "--time-limit", "3"], "--time-limit"),
+        (["--server", "x {port}", "--time-limit", "nan"], "--time-limit"),
+        (["--server", "x {port}", "--time-limit", "inf"], "--time-limit"),
         (["--server", "x {port}", "--folder", "no/such"], "no/such"),
         (["--server", "x {port}", "--json", "no/such/file"], "no/such/file"),
     ],
@@ -330,6 +444,135 @@ def test_without_pytest(monkeypatch, capsys):
     assert "python3 -m pip install pytest" in capsys.readouterr().err
 
 
+def test_letters_that_a_terminal_does_not_have(monkeypatch, tmp_path):
+    """They are no reason to lose a result."""
+    path = tmp_path / "results.json"
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(command, "grade", lambda *_: made_up_grade(C2=["failed: x"]))
+    assert command.main(["--server", "x {port}", "--profile", "echo", "--json", str(path)]) == 0
+    shown.flush()
+    assert b"\\u2192" in shown.buffer.getvalue()
+    assert json.loads(path.read_text())["score"] == 98
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_interrupted_grading_leaves_no_empty_result(monkeypatch, tmp_path):
+    """Whoever collects the files would take it for one."""
+    path = tmp_path / "results.json"
+    monkeypatch.setattr(command, "grade", interrupted)
+    assert command.main(["--server", "x {port}", "--profile", "echo", "--json", str(path)]) == 130
+    assert not path.exists()
+
+
+def each_of_two(tmp_path, *options):
+    """The options that grade two submissions, with their results in tmp_path/grades."""
+    for name in ("ann", "bob"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "server.py").touch()
+    each = ["--each", str(tmp_path / "*" / "server.py"), "--out", str(tmp_path / "grades")]
+    return [*each, "--profile", "echo", *options]
+
+
+def test_what_is_graded_is_kept(monkeypatch, tmp_path):
+    """The spreadsheet grows with each submission, whatever becomes of the next."""
+    path = tmp_path / "grades" / "grades.csv"
+    lines = []
+
+    def grade_and_look(submission, order):
+        lines.append(len(path.read_text().splitlines()) if path.exists() else 0)
+        return made_up_grade()
+
+    monkeypatch.setattr(command, "grade_apart", grade_and_look)
+    assert command.main(each_of_two(tmp_path)) == 0
+    assert lines == [0, 2]
+    assert len(path.read_text().splitlines()) == 3
+
+
+def test_a_spreadsheet_that_cannot_be_written(monkeypatch, tmp_path, capsys):
+    """One line, before anything is graded or when it happens."""
+    options = each_of_two(tmp_path)
+    path = tmp_path / "grades" / "grades.csv"
+    path.mkdir(parents=True)
+    assert command.main(options) == 2
+    path.rmdir()
+
+    def grade_and_hinder(submission, order):
+        path.mkdir()
+        return made_up_grade()
+
+    monkeypatch.setattr(command, "grade_apart", grade_and_hinder)
+    assert command.main(options) == 1
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("grade: ")]
+    assert [line.partition(":")[0] for line in told] == ["grade", "grade"]
+    assert all("grades.csv" in line for line in told)
+
+
+@pytest.mark.parametrize(
+    ("fault", "nobody"),
+    [
+        (None, False),
+        ({"error": "it did not start"}, True),
+        ({"rule": "H1"}, True),
+        ({"rule": "H1", "greets_the_first": False}, True),
+        ({"rule": "H1", "greets_the_first": True}, False),
+        ({"rule": "F5"}, False),
+    ],
+)
+def test_who_greets_somebody_is_tested(fault, nobody):
+    """One client after another is a fault, and much may be right beside it."""
+    assert nobody_gets_in(fault) == nobody
+
+
+@pytest.mark.parametrize(
+    ("output", "status", "said"),
+    [
+        ("1 line\nValueError: bad\nlast", 1, "ValueError: bad"),
+        ("", 3, "it ended with status 3"),
+        ("", None, "it was ended after 7 s"),
+        pytest.param(
+            *("", -signal.SIGTERM, "it was killed by SIGTERM"),
+            marks=pytest.mark.skipif(os.name == "nt", reason="no signals end a process there"),
+        ),
+    ],
+)
+def test_why_there_is_no_report(output, status, said):
+    """An error, or how the run has ended."""
+    assert suite.Run(output, status, 7).last_words() == said
+
+
+def test_what_is_no_part_of_a_submission_is_not_weighed(tmp_path):
+    """A student's .venv is not copied, so it may be as large as it likes."""
+    for name, size in (("server.py", 10), (".venv/lib/large", 5000), ("static/page", 200)):
+        path = tmp_path / ".git" / "mine" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * size)
+    assert size_of(tmp_path / ".git" / "mine") == 210
+
+
+LOOKS_FOR_THE_REPORT = """
+import json, os, pathlib, sys, tempfile
+path = pathlib.Path(sys.argv[1].partition("=")[2])
+path.write_text("[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]")
+folders = pathlib.Path(tempfile.gettempdir()).glob("grade-*")
+path.write_text(json.dumps([str(file) for folder in folders for file in folder.iterdir()]))
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file without a name has no path on Windows")
+def test_a_report_has_no_name_that_a_submission_could_find(monkeypatch, tmp_path):
+    """And is read when nobody is left who could write there."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    contained = NotContained()
+    words = ["-c", LOOKS_FOR_THE_REPORT]
+    report, run = suite.run_and_read(contained, words, "--json", 30)
+    assert (report, run.status, contained.swept) == ([], 0, 1), run.output
+
+
 def test_submissions_are_named_by_what_they_have_of_their_own(tmp_path):
     """By their folders, or by their files where several are in one; then each comes alone."""
     files = []
@@ -347,13 +590,15 @@ def test_submissions_are_named_by_what_they_have_of_their_own(tmp_path):
 # ---- submissions ----
 
 
-def start_grade(folder, *options, pattern="*/server.py"):
+def start_grade(folder, names, *options):
     """Begin to grade submissions, with all temporary files below `folder`; returns the Popen."""
     temporary = folder / "tmp"
     temporary.mkdir()
+    for name in names:
+        shutil.copytree(SUBMISSIONS / name, folder / name)
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "tests.grade", "--each", str(folder / pattern)),
+            *(sys.executable, "-m", "tests.grade", "--each", str(folder / "*" / "server.py")),
             *("--profile", "echo", "--out", str(folder / "grades"), *options),
         ],
         cwd=REPOSITORY,
@@ -384,68 +629,90 @@ def processes_below(folder):
     return found
 
 
+# What is graded, while other tests are run, for the fixtures of these names: submissions, options.
+# Those for which there is long waiting are graded beside the others.
+SLOW = ["hangs_at_start", "recv_is_a_message"]
+GRADINGS = {
+    "graded": (sorted(set(os.listdir(SUBMISSIONS)) - set(SLOW)), ["--only", "C1"]),
+    "graded_alone": (["right"], ["--only", "C1"]),
+    "graded_slowly": (SLOW, ["--only", "C1"]),
+    "graded_as_select": (["threads_as_select"], ["--only", "model", "--model", "select"]),
+}
+
+
 @pytest.fixture(scope="module", autouse=True)
-def course(tmp_path_factory):
-    """(folder, Popen): all submissions are graded by one rule, while other tests are run."""
+def begun(request, tmp_path_factory):
+    """(folder, Popen) by fixture: what any test asks for is begun before the first of them."""
+    asked_for = {name for item in request.session.items for name in item.fixturenames}
+    processes = {}
+    for name, (names, options) in GRADINGS.items():
+        if name in asked_for and process_tree.CAN_SEE:
+            folder = tmp_path_factory.mktemp(name)
+            processes[name] = (folder, start_grade(folder, names, *options))
+    yield processes
+    for _, process in processes.values():
+        process.terminate()
+    for _, process in processes.values():
+        process.communicate(timeout=30)
+
+
+def when_graded(name, begun):
+    """(folder, table) of one of GRADINGS, when all of it is done."""
     if not process_tree.CAN_SEE:
-        yield None
-        return
-    folder = tmp_path_factory.mktemp("course")
-    shutil.copytree(SUBMISSIONS, folder, dirs_exist_ok=True)
-    process = start_grade(folder, "--only", "C1")
-    yield folder, process
-    process.terminate()
-    process.wait(30)
-
-
-@pytest.fixture(scope="module")
-def graded(course):
-    """(folder, table): the submissions of tests/submissions, when all are graded."""
-    if course is None:
         pytest.skip("what is left behind is seen in /proc only")
-    folder, process = course
+    folder, process = begun[name]
     return folder, end_grade(process)
 
 
-@NEEDS_PROC
-def test_a_thread_per_client_is_no_select(tmp_path):
-    """From the command line, with the model alone."""
-    shutil.copytree(SUBMISSIONS / "threads_as_select", tmp_path / "claims")
-    options = ["--only", "model", "--model", "select"]
-    end_grade(start_grade(tmp_path, *options, pattern="claims/server.py"))
-    text = (tmp_path / "grades" / "claims.txt").read_text()
-    assert text.startswith("claims: 0.0 of 20.0 points")
-    assert "it is not select (threads per client: one each" in " ".join(text.split())
+@pytest.fixture(scope="module")
+def graded(begun):
+    """(folder, table): all of tests/submissions but the slow ones."""
+    return when_graded("graded", begun)
 
 
 @pytest.fixture(scope="module")
-def right_once_more(tmp_path_factory):
-    """The report about the right submission, graded alone."""
-    folder = tmp_path_factory.mktemp("once-more")
-    shutil.copytree(SUBMISSIONS / "right", folder / "right")
-    end_grade(start_grade(folder, "--only", "C1", pattern="right/server.py"))
-    return (folder / "grades" / "right.txt").read_text()
+def graded_alone(begun):
+    """(folder, table): the right one once more."""
+    return when_graded("graded_alone", begun)
 
 
-@NEEDS_PROC
-def test_the_same_result_twice(right_once_more, graded):
-    """To the letter, among others as alone."""
-    folder, _ = graded
-    assert right_once_more == (folder / "grades" / "right.txt").read_text()
+@pytest.fixture(scope="module")
+def graded_slowly(begun):
+    """(folder, table): those for which there is long waiting."""
+    return when_graded("graded_slowly", begun)
 
 
-def test_eight_submissions_become_one_table(graded):
+@pytest.fixture(scope="module")
+def graded_as_select(begun):
+    """(folder, table): a thread per client that claims to be a select."""
+    return when_graded("graded_as_select", begun)
+
+
+def test_a_thread_per_client_is_no_select(graded_as_select):
+    """From the command line, with the model alone."""
+    folder, _ = graded_as_select
+    text = (folder / "grades" / "threads_as_select.txt").read_text()
+    assert text.startswith("threads_as_select: 0.0 of 20.0 points")
+    assert "it is not select (threads per client: one each" in " ".join(text.split())
+
+
+def rows_of(text):
+    """The words of each line of a table, by its first."""
+    return {line.split()[0]: line.split() for line in text.splitlines() if line}
+
+
+def test_many_submissions_become_one_table(graded):
     """Each with its points and what broke first, and a file each; none spoils another."""
     folder, text = graded
-    rows = {line.split()[0]: line.split() for line in text.splitlines() if line}
-    first = {name: rows[name][-1] for name in sorted(os.listdir(SUBMISSIONS))}
+    rows = rows_of(text)
+    names = [path.parent.name for path in sorted(folder.glob("*/server.py"))]
+    first = {name: rows[name][-1] for name in names}
     assert first == {
         "dies_at_start": "start",
-        "hangs_at_start": "start",
         "hostile_forks": "-",
+        "hostile_kills": "start",
         "hostile_prints": "-",
         "other_protocol": "H1",
-        "recv_is_a_message": "F5",
         "right": "-",
         "threads_as_select": "-",
     }
@@ -454,19 +721,32 @@ def test_eight_submissions_become_one_table(graded):
     for name in first:
         assert json.loads((folder / "grades" / f"{name}.json").read_text())["tests"]
         assert (folder / "grades" / f"{name}.txt").read_text().startswith(f"{name}: ")
-    assert (folder / "grades" / "grades.csv").read_text().count("\n") == 9
+    assert (folder / "grades" / "grades.csv").read_text().count("\n") == len(first) + 1
 
 
-def test_a_submission_that_cannot_be_tested_says_why(graded):
+def test_the_same_result_twice(graded_alone, graded):
+    """To the letter, among others as alone."""
+    texts = [(folder / "grades" / "right.txt").read_text() for folder, _ in (graded_alone, graded)]
+    assert texts[0] == texts[1]
+
+
+def test_what_broke_first_is_named_though_another_rule_was_asked_for(graded_slowly):
+    """A command fails because lines are cut, and it is the lines that are to be mended."""
+    _, text = graded_slowly
+    assert rows_of(text)["recv_is_a_message"][-1] == "F5"
+
+
+def test_a_submission_that_cannot_be_tested_says_why(graded, graded_slowly):
     """In one line: what it died of, that it hangs, or that it speaks something else."""
-    folder, _ = graded
 
     def said_of(name):
+        folder, _ = graded_slowly if name in SLOW else graded
         return " ".join((folder / "grades" / f"{name}.txt").read_text().split())
 
     assert "No module named 'a_module_that_only_the_student_has'" in said_of("dies_at_start")
     assert "was not listening after 10 s" in said_of("hangs_at_start")
     assert "stopped at H1" in said_of("other_protocol")
+    assert "what graded it was killed by SIGKILL" in said_of("hostile_kills")
 
 
 def test_nothing_is_left_behind(graded):

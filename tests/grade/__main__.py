@@ -15,12 +15,13 @@ from pathlib import Path
 
 from tests import rules
 from tests.grade import gradescope, points, suite
+from tests.grade.apart import grade_apart
 from tests.grade.containment import NOT_PROTECTED, Limits, signals_as_interrupts
 from tests.grade.grading import Grade, Order, Submission, grade
 from tests.grade.model import MODELS
 from tests.grade.report import report, table
 
-SHORTEST_TIME = 20.0
+SHORTEST_TIME, LONGEST_TIME = 20.0, 86_400.0
 DEFAULT_COMMAND = f"{shlex.quote(sys.executable)} {{file}} --port {{port}} {{options}}"
 MEBIBYTE = 1 << 20
 
@@ -89,8 +90,15 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Grade; returns the exit status: 0 if it was done, 2 for a wrong option, 130 for Ctrl-C."""
+    """Grade; returns the exit status.
+
+    0: it was done; 1: a result could not be written; 2: a wrong option; 130: Ctrl-C.
+    """
     options = parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal may not have all the letters that a rule or a server is made of.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         order = _order(options)
         submissions = _submissions(options)
@@ -103,14 +111,20 @@ def main(arguments: list[str] | None = None) -> int:
     with signals_as_interrupts():
         try:
             return _grade_all(options, order, submissions)
+        except OSError as error:
+            what = error.filename or "the report"
+            print(f"grade: cannot write {what}: {error.strerror}", file=sys.stderr)
+            return 1
         except KeyboardInterrupt:
             print("grade: interrupted; everything that was started is ended", file=sys.stderr)
             return 130
 
 
 def _order(options: argparse.Namespace) -> Order:
-    if options.time_limit < SHORTEST_TIME:
-        raise Refusal(f"--time-limit: at least {SHORTEST_TIME:g} s, got {options.time_limit:g}")
+    # Written this way round, the comparison is false for "nan", too.
+    if not SHORTEST_TIME <= options.time_limit <= LONGEST_TIME:
+        span = f"from {SHORTEST_TIME:g} to {LONGEST_TIME:g} s"
+        raise Refusal(f"--time-limit: {span}, got {options.time_limit:g}")
     if options.memory < 1 or options.processes < 1:
         raise Refusal("--memory and --processes: whole numbers from 1")
     try:
@@ -212,14 +226,23 @@ def _quote(word: str) -> str:
 
 def _try_to_write(options: argparse.Namespace) -> None:
     """Find out before a minute of grading that the result could not be written."""
+    path = options.json and Path(options.json)
     try:
         if options.each:
             Path(options.out).mkdir(parents=True, exist_ok=True)
-        elif options.json:
-            with open(options.json, "a", encoding="utf-8"):
+            path = _path_of_all(options)
+        if path:
+            was_there = path.exists()
+            with path.open("a", encoding="utf-8"):
                 pass
+            if not was_there:
+                path.unlink()
     except OSError as error:
         raise Refusal(f"cannot write {error.filename}: {error.strerror}") from None
+
+
+def _path_of_all(options: argparse.Namespace) -> Path:
+    return Path(options.out) / "grades.csv"
 
 
 def _grade_all(options: argparse.Namespace, order: Order, submissions: list[Submission]) -> int:
@@ -229,19 +252,21 @@ def _grade_all(options: argparse.Namespace, order: Order, submissions: list[Subm
     )
     if options.each is None:
         result = grade(submissions[0], order)
-        sys.stdout.write(report(result))
         if options.json:
             _write_json(Path(options.json), gradescope.results(result, hidden))
+        sys.stdout.write(report(result))
         return 0
     grades: list[Grade] = []
     try:
         for number, submission in enumerate(submissions, 1):
             begin = time.monotonic()
-            result = grade(submission, order)
+            result = grade_apart(submission, order)
             grades.append(result)
             out = Path(options.out)
             (out / f"{submission.name}.txt").write_text(report(result), encoding="utf-8")
             _write_json(out / f"{submission.name}.json", gradescope.results(result, hidden))
+            # After each: whatever becomes of the next, this is kept.
+            _write_csv(_path_of_all(options), grades)
             print(
                 f"{number}/{len(submissions)} {submission.name}: {result.earned:.1f} points "
                 f"in {time.monotonic() - begin:.0f} s",
@@ -250,7 +275,6 @@ def _grade_all(options: argparse.Namespace, order: Order, submissions: list[Subm
     finally:
         if grades:
             sys.stdout.write(table(grades))
-            _write_csv(Path(options.out) / "grades.csv", grades)
     return 0
 
 

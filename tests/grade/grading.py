@@ -12,12 +12,12 @@ from tests.grade.model import Evidence, Verdict
 from tests.grade.points import MODEL_POINTS, RuleGrade
 
 # What the look at the model may take: it takes 5 to 7 s for a server that answers. And what is
-# left at the end, for the suite to end its run, and for us to see what it has not run and to end
-# what is left.
+# left at the end, for the suite to end its run, and for us to end what is left.
 MODEL_SECONDS = 30.0
 END_SECONDS = suite.GRACE_SECONDS + 5.0
 SHORT_CHECK_SECONDS = 30.0
-# With another greeting than H1 nobody gets into the server, and no test can be about anything else.
+# With another greeting than H1 nobody gets into the server, and no test can be about anything else:
+# unless the first of all clients is greeted as it should.
 NOTHING_WITHOUT = "H1"
 
 
@@ -105,17 +105,23 @@ def grade(submission: Submission, order: Order) -> Grade:
             result = _grade_contained(submission, order, containment, begin)
     # What the submission's folder holds cannot be copied, or is too much.
     except (OSError, ValueError) as error:
-        result = Grade(submission.name, order, [], {"error": models.one_line(error)})
-        if not order.model_alone:
-            result.rules = points.grade_rules(
-                {"rules": {}}, order.profile, order.rules, _share(order), order.task
-            )
-        result.verdict = _no_verdict(order, "it was not started")
+        result = not_graded(submission, order, models.one_line(error))
     result.notes = containment.notes
     result.left_behind = containment.left_behind
     result.most_processes = containment.most_processes
     result.most_memory = containment.most_memory
     result.seconds = time.monotonic() - begin
+    return result
+
+
+def not_graded(submission: Submission, order: Order, why: str) -> Grade:
+    """The grade of a submission that could not be tested at all: no points, and why."""
+    result = Grade(submission.name, order, [], {"error": why})
+    if not order.model_alone:
+        result.rules = points.grade_rules(
+            {"rules": {}}, order.profile, order.rules, _share(order), order.task
+        )
+    result.verdict = _no_verdict(order, "it was not tested")
     return result
 
 
@@ -130,7 +136,6 @@ def _grade_contained(
     gets_in = not nobody_gets_in(found["preflight"])
     if order.model and gets_in:
         seen = suite.run_model(*arguments, _seconds_until(end, MODEL_SECONDS))
-        containment.sweep()
         result.evidence = [Evidence(**each) for each in seen["evidence"]]
         result.verdict = (
             _no_verdict(order, seen["error"])
@@ -144,7 +149,7 @@ def _grade_contained(
     report = {"rules": {}}
     if gets_in:
         report = suite.run_suite(*arguments, _seconds_until(end), order.rules, order.task)
-        result.preflight = report["preflight"] or found["preflight"]
+        result.preflight = found["preflight"] or report["preflight"]
         result.begin_with = report.get("begin_with")
         result.cut_short = report["cut_short"]
     result.rules = points.grade_rules(report, order.profile, order.rules, _share(order), order.task)
@@ -162,9 +167,11 @@ def _seconds_until(end: float, at_most: float = float("inf")) -> float:
 
 def nobody_gets_in(preflight: dict | None) -> bool:
     """Whether the short check says that there is nothing to test: no server, or no greeting."""
-    return preflight is not None and (
-        "error" in preflight or preflight.get("rule") == NOTHING_WITHOUT
-    )
+    if preflight is None:
+        return False
+    if "error" in preflight:
+        return True
+    return preflight.get("rule") == NOTHING_WITHOUT and not preflight.get("greets_the_first")
 
 
 def _no_verdict(order: Order, why: str) -> Verdict | None:

@@ -80,10 +80,10 @@ def command_line(pid: int) -> str:
     return data.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
 
 
-def tasks_of(pid: int) -> list[tuple[int, int]]:
-    """(pid, tid) of each thread of a process and of all processes that descend from it."""
+def tasks_below(ancestor: int) -> list[tuple[int, int]]:
+    """(pid, tid) of each thread of all processes that descend from a process, without its own."""
     found = []
-    for process in [pid, *(each.pid for each in descendants(pid) if each.state != "Z")]:
+    for process in (each.pid for each in descendants(ancestor) if each.state != "Z"):
         try:
             found += [(process, int(task)) for task in os.listdir(f"/proc/{process}/task")]
         # It ended while we looked.

@@ -21,8 +21,10 @@ except ImportError:  # Windows
 from harness.launcher import RunningServer
 from tests.limits.claims import NotTried
 
+# As if Python had been given the server's file: it imports modules from the folder of that.
 RUN_THE_SERVER = """
 del sys.argv[:2]
+sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -40,7 +42,7 @@ threading.Thread.start = start_unless_refused
 # A listener hands the sizes of its buffers on to each connection that it accepts. Whatever size the
 # server asks for, it gets this one.
 SMALL_BUFFERS_PREPARATION = f"""
-import _socket, runpy, socket, sys
+import _socket, os, runpy, socket, sys
 size = int(sys.argv[1])
 SIZES = (socket.SO_SNDBUF, socket.SO_RCVBUF)
 def set_option_but_no_size(sock, level, option, *value):
