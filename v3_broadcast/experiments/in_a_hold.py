@@ -16,18 +16,19 @@ from harness.waiting import wait_until
 LINE = "x" * 1000
 LINES = 2000
 PATIENCE = 0.1  # seconds
+QUIET = 0.25  # seconds without a line, by which we know that the hold has begun
 
 
-def comes(client: LineClient, wanted: str) -> bool:
+def comes(client: LineClient, wanted: str, seconds: float = PATIENCE) -> bool:
     """Whether a line comes before the client's patience ends."""
-    while client.wait_for_data(PATIENCE):
+    while client.wait_for_data(seconds):
         if client.read_line() == wanted:
             return True
     return False
 
 
 def main() -> None:
-    command = server_command("v3_broadcast", "--stall-timeout", "1")
+    command = server_command("v3_broadcast", "--stall-timeout", "1.5")
     with contextlib.ExitStack() as stack:
         room = stack.enter_context(launch("v3", command, profile="chat"))
         alice, bob, carol, erin, dave = (
@@ -40,7 +41,7 @@ def main() -> None:
         flood = threading.Thread(target=alice.send_bytes, args=[f"{LINE}\n".encode() * LINES])
         flood.start()
         # The hold has begun when nothing more comes.
-        while comes(bob, f"alice: {LINE}"):
+        while comes(bob, f"alice: {LINE}", QUIET):
             pass
         newcomer = stack.enter_context(LineClient(room.address))
         wanted = {
