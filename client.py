@@ -228,8 +228,9 @@ class Terminal(Console):
     """A person at a terminal, whose typed line arriving lines do not tear (POSIX).
 
     readline moves the cursor relative to where it has left it, so it does not mind if the row that
-    it edits moves as a whole. That is how lines get in above it: see INSERT_ABOVE. Limit: of a
-    typed line that is longer than the row, letters beyond ASCII may look torn at its border.
+    it edits moves as a whole. That is how lines get in above it: see INSERT_ABOVE. Limits: of a
+    typed line that is longer than the row, letters beyond ASCII may look torn at its border. And
+    with PYTHONUNBUFFERED readline writes letter by letter, so a line may arrive between two.
     """
 
     PROMPT = "> "

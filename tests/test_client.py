@@ -57,7 +57,9 @@ def start_client(
     **streams,
 ) -> subprocess.Popen:
     """Start client.py; `memory` limits its data, in bytes. Standard error is always a pipe."""
-    variables = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    # Unbuffered, readline would write letter by letter, and what arrives could come in between.
+    left_out = ("NO_COLOR", "PYTHONUNBUFFERED")
+    variables = {key: value for key, value in os.environ.items() if key not in left_out}
     prelude = [sys.executable, "-S", "-c", PRELUDE, str(int(controlling)), str(memory)]
     return subprocess.Popen(
         [*prelude, str(CLIENT), *arguments],
