@@ -37,9 +37,9 @@ class Patience:
         self.in_vain = 0
         self._is_ours = is_ours
         if in_vain == 0:
-            self._limit = None if is_ours else FIRST_WAIT
+            self._limit = None if is_ours else FIRST_WAIT * (2 if for_seconds else 1)
         elif in_vain == 1:
-            self._limit = SECOND_WAIT
+            self._limit = FIRST_WAIT if for_seconds else SECOND_WAIT
         elif in_vain < VERY_MANY:
             self._limit = FOR_SECONDS if for_seconds else FURTHER_WAITS
         else:

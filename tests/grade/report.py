@@ -10,6 +10,7 @@ from tests.grade.model import NOT_TESTED
 from tests.grade.points import Loss, RuleGrade
 
 WIDTH = 80
+MOST_OTHERS = 8  # rules that are named one by one
 SHORT = 300  # characters of what a server said that are shown in one place
 LABEL = 10
 NAME = 20  # characters of a name in the table
@@ -53,7 +54,8 @@ def where_to_begin(grade: Grade) -> str:
     first = fault["rule"] if fault else grade.first_broken()
     if first:
         others = [each.rule for each in grade.rules if each.is_broken and each.rule != first]
-        then = f" Others may fail because of it: {', '.join(others)}." if others else ""
+        named = ", ".join(others) if len(others) <= MOST_OTHERS else f"{len(others)} rules"
+        then = f" Others may fail because of it: {named}." if others else ""
         return f"rule {first}: {shorten(rules.text_of(first), 160)}{then}"
     if grade.cut_short:
         return f"the run was cut short: {printable(grade.cut_short)}"
@@ -173,8 +175,9 @@ def notes_for_all(grade: Grade) -> list[str]:
     notes = [printable(note) for note in grade.notes]
     if grade.cut_short:
         notes.append(
-            f"the run was cut short: {printable(grade.cut_short)}. What was not run earns nothing: "
-            "on a busy machine give it a longer --time-limit"
+            f"the run was cut short: {printable(grade.cut_short)}. What was not run earns nothing. "
+            "A server that lets the tests wait takes long: mend what is named first, and grade "
+            "again. On a busy machine give it a longer --time-limit"
         )
     if grade.left_behind:
         notes.append(
@@ -262,8 +265,12 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """The text, or its beginning and three dots."""
-    return text if len(text) <= length else text[: length - 4].rstrip() + " ..."
+    """The text, or its beginning, up to the end of a word where one is near, and three dots."""
+    if len(text) <= length:
+        return text
+    beginning = text[: length - 4]
+    words = beginning.rpartition(" ")[0]
+    return (words if len(beginning) - len(words) < 20 else beginning).rstrip() + " ..."
 
 
 def fill(label: str, text: str) -> str:
