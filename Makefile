@@ -13,7 +13,7 @@ VENV ?= .venv
 
 help:
 	@echo "make demo     one conversation with all four servers, side by side (needs Python 3.11+ alone)"
-	@echo "make test     the test suite, on all four"
+	@echo "make test     the test suite, on all four, in about five minutes"
 	@echo "make compare  what each model costs: tables, pictures and a page, in about three minutes"
 	@echo "make lint     ruff"
 	@echo "make clean    remove what these have made"
@@ -22,7 +22,7 @@ demo: python
 	@$(PYTHON) -m benchmarks demo
 
 test: $(VENV)/pytest.installed
-	$(VENV)/bin/python -m pytest $(PYTEST_OPTIONS)
+	$(VENV)/bin/python -m tests.side_by_side $(PYTEST_OPTIONS)
 
 compare: $(VENV)/matplotlib.installed
 	$(VENV)/bin/python -m benchmarks --quick --out results
