@@ -39,9 +39,9 @@ let_in: set[tuple[int, str]] = set()
 made_lately: collections.deque["LineClient"] = collections.deque(maxlen=4)
 
 
-class NoAnswer(TimeoutError):
-    """A wait for a line has ended. `came` are the lines that came meanwhile, `expected` says what
-    would have ended the wait (None: any line)."""
+class Unanswered(Exception):
+    """A wait for a line came to nothing. `came` are the lines that came meanwhile, `expected` says
+    what would have ended the wait (None: any line)."""
 
     def __init__(self, message: str, came: Iterable[str] = (), expected: str | None = None) -> None:
         super().__init__(message)
@@ -49,13 +49,12 @@ class NoAnswer(TimeoutError):
         self.expected = expected
 
 
-class Closed(EOFError):
-    """The server has closed where a line was to come; `came` and `expected` as in NoAnswer."""
+class NoAnswer(Unanswered, TimeoutError):
+    """The time is over."""
 
-    def __init__(self, message: str, came: Iterable[str] = (), expected: str | None = None) -> None:
-        super().__init__(message)
-        self.came = list(came)
-        self.expected = expected
+
+class Closed(Unanswered, EOFError):
+    """The server has closed where a line was to come."""
 
 
 class LineClient:

@@ -8,7 +8,7 @@ from harness.process_view import ProcessView
 from tests.crowd import Crowd
 from tests.limits.claims import PROC, Claim, Facts, Limit
 from tests.limits.observing import (
-    WATCHED_SECONDS,
+    NO_SPINNING,
     count_first_lines,
     is_greeted,
     last_answer,
@@ -121,12 +121,7 @@ LIMIT = Limit(
             lambda facts: len(facts.complaints) <= MOST_COMPLAINTS,
             of=(SOMEBODYS,),
         ),
-        Claim(
-            "no spinning: under half a core",
-            lambda facts: f"{facts.cpu:.2f} s of CPU in {WATCHED_SECONDS:g} s",
-            lambda facts: facts.cpu < WATCHED_SECONDS / 2,
-            needs=PROC,
-        ),
+        NO_SPINNING,
         Claim(
             "alice gets her line back",
             lambda facts: "`alice: hello`" if facts.heard else "no `alice: hello`",

@@ -9,8 +9,8 @@ from pathlib import Path
 from harness.launcher import VERSIONS, RunningServer
 from harness.line_client import LineClient
 from harness.process_view import ProcessView
-from tests.limits.claims import PROC, Claim, Facts, Limit, NotTried
-from tests.limits.observing import WATCHED_SECONDS, last_answer, watch_the_processor
+from tests.limits.claims import Claim, Facts, Limit, NotTried
+from tests.limits.observing import NO_SPINNING, last_answer, watch_the_processor
 from tests.limits.subject import SOMEBODYS, Subject
 from tests.limits.ways import files_of_at_most, resource, standard_error_is
 
@@ -110,12 +110,7 @@ LIMIT = Limit(
             lambda facts: f"`{facts.answer}`",
             lambda facts: facts.answer == "* worked 5 ms",
         ),
-        Claim(
-            "no spinning: under half a core",
-            lambda facts: f"{facts.cpu:.2f} s of CPU in {WATCHED_SECONDS:g} s",
-            lambda facts: facts.cpu < WATCHED_SECONDS / 2,
-            needs=PROC,
-        ),
+        NO_SPINNING,
         Claim(
             "stops: status 0, in spite of it",
             lambda facts: f"status {facts.status_full}",

@@ -14,6 +14,14 @@ from tests.limits.claims import PROC, Claim, Facts
 from tests.limits.subject import log_of
 
 WATCHED_SECONDS = 0.2
+
+# Of the facts that `watch_the_processor` notes.
+NO_SPINNING = Claim(
+    "no spinning: under half a core",
+    lambda facts: f"{facts.cpu:.2f} s of CPU in {WATCHED_SECONDS:g} s",
+    lambda facts: facts.cpu < WATCHED_SECONDS / 2,
+    needs=PROC,
+)
 # What our servers log of whoever comes and goes.
 COMING_OR_GOING = re.compile(r".* (joined|left)")
 
