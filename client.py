@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A person's end of the conversation, with any of the four servers.
+"""A client for any of the four servers: for a person at a terminal, or in a pipe.
 
-Even a client does two things at once: lines arrive while somebody types. So it has two
-threads, each blocked on one thing: the main thread receives and prints, another reads the
-input and sends. (One select() loop would do, but on Windows select() knows sockets only.)
-Neither waits for the other, so a big file piped to a server that answers each line cannot
-lock both up; and each holds a bounded piece at a time, so memory stays bounded.
+Even a client does two things at once: lines arrive while somebody is typing. So it has two
+threads, and each is blocked on one thing. The main thread receives lines and prints them. The
+other thread reads the input and sends it. (One select() loop would do, but on Windows select()
+accepts only sockets.) Neither thread waits for the other. So a big file that is piped to a
+server that answers each line cannot cause a deadlock, with both ends blocked in send(). Each
+thread holds a bounded piece at a time, so memory stays bounded.
 
     python3 client.py                                    v4 on this machine
     python3 client.py v2 --name alice                    v1 to v4 are the ports 8001 to 8004
@@ -15,9 +16,13 @@ lock both up; and each holds a bounded piece at a time, so memory stays bounded.
 At a terminal Python's readline edits the line: arrows, history, Ctrl-R, and so on. Tab completes
 commands and names. Ctrl-D ends the input, Ctrl-C the client.
 
-Exit status: 0 the conversation ended as wanted (/quit, end of input, or nobody reads our
-output any more); 1 no connection, or lost, or closed by the server, or --name refused while
-the input is piped; 2 wrong usage; 130 Ctrl-C.
+Exit status: 0 the conversation ended as you wanted (/quit, end of input, or nobody reads our
+output any more); 1 no connection, connection lost or closed by the server, or --name refused
+while the input is piped; 2 wrong usage; 130 Ctrl-C.
+
+How to read this file: begin with "The conversation", which has the two threads. You may stop
+where "The terminal" begins: colours, line editing and Ctrl-Z are comfort, and have nothing to do
+with the network. "Start-up", at the end, has the options and opens the connection.
 """
 
 import argparse
@@ -38,208 +43,235 @@ try:
     import readline
     import termios
 except ImportError:
-    # Windows: its console edits the typed line by itself, and arriving lines may tear it.
+    # Windows has neither. Its console edits the typed line, and arriving lines may tear it.
     readline = None
 
-PORTS = {"v1": 8001, "v2": 8002, "v3": 8003, "v4": 8004}
-COMMANDS = ("/help", "/list", "/ping", "/pm", "/quit", "/work")
+
+# ==== The conversation ====
+
+MAX_LINE = 1024  # bytes in a line that we send, its ending not counted: no server takes more
+MAX_RECEIVED_LINE = 1 << 20  # bytes in a line that arrives; a longer one is shown in pieces
+READ_SIZE = 64 * 1024  # bytes that one read takes at most
+NAME_ANSWER_SECONDS = 3.0  # how long piped input waits for the server's answer to --name
+INPUT_END_SECONDS = 0.2  # how long we wait, once the connection has ended, for the input to end
+
+# The last line of a server that closes the connection although we have not asked it to.
 FAREWELLS = ("! server full", "! idle timeout", "* server shutting down")
-MAX_LINE = 1024  # bytes in a line that is sent, its ending not counted: no server takes more
-CHUNK = 65536  # bytes to read at once
-LONGEST_ANSWER = 1 << 20  # bytes of a line that arrives; a longer one is shown in pieces
-CONNECT_SECONDS = 10.0  # how long a connection may take
-ANSWER_SECONDS = 3.0  # how long piped input waits for the answer to --name
-REDRAW_SECONDS = 0.05  # how long readline may take to notice that the terminal's width is another
-END_SECONDS = 0.2  # how long the end of the connection waits for that of the input to be noticed
-
-# Notices, errors and private messages; talk keeps the terminal's own colour.
-COLOURS = {"*": "\x1b[36m", "!": "\x1b[31m", "@": "\x1b[35m"}
-
-# What a server sends is shown, never obeyed: an escape sequence could rewrite the screen or type
-# an answer in our name. Unsafe are C0 (but for the tab), DEL, C1, and what reverses or ends lines.
-UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 class Conversation:
-    """One connection: the name, the input, and the lines that arrive, until the end."""
+    """One connection, from the name to the end: sends the input, and shows what arrives."""
 
     def __init__(
-        self, connection: socket.socket, console: "Console", where: str, name: str | None
+        self, connection: socket.socket, console: "Console", server_address: str, name: str | None
     ) -> None:
         self.connection = connection
         self.console = console
-        self.where = where
+        self.server_address = server_address
         self.name = name
-        # A server that refuses --name takes the next line for one. A person sees that; piped
-        # lines are held back until the name is accepted.
-        self.accepted = threading.Event()
+        # A server that refuses --name takes the next line as a name. A person sees the refusal,
+        # but piped lines have to wait until the server accepts the name.
+        self.may_send_input = threading.Event()
         if name is None or sys.stdin.isatty():
-            self.accepted.set()
-        # We have said /quit or ended our input, so the end of the connection is no loss.
+            self.may_send_input.set()
+        # We leave, by /quit or at the end of our input. Then the end of the connection is no loss.
+        # Only the input thread sets this, and it never takes it back, so no lock is needed.
         self.leaving = False
-        # The line with which the server takes its leave.
+        # The line with which the server says good-bye.
         self.farewell = ""
-        # A signal rings the bell. By itself it might go to the other thread, or come just before
-        # the call that it should interrupt: Ctrl-C would go unheard.
-        self.bell, self.bell_rope = socket.socketpair()
-        self.bell_rope.setblocking(False)
-        signal.set_wakeup_fd(self.bell_rope.fileno(), warn_on_full_buffer=False)
+        # The self-pipe trick. Python handles signals in the main thread, which sleeps in select().
+        # A signal may fail to wake it: the signal may come just before the call, or the kernel may
+        # give it to the other thread. So Python also writes a byte, and select() sees that.
+        self.wakeup_receiver, self.wakeup_sender = socket.socketpair()
+        self.wakeup_sender.setblocking(False)
+        signal.set_wakeup_fd(self.wakeup_sender.fileno(), warn_on_full_buffer=False)
 
     def run(self) -> None:
-        """Return when the conversation has ended as wanted, else raise SystemExit."""
-        self.console.leave_resizing_to_readline()
-        sender = threading.Thread(target=self.send_input, name="input", daemon=True)
-        sender.start()
+        """Return when the conversation ends as the user wanted. Raises SystemExit if it is lost."""
+        # A daemon thread, because it may be blocked in a read when the conversation is over.
+        input_thread = threading.Thread(target=self.send_input, name="input", daemon=True)
+        input_thread.start()
         loss = self.receive()
         if self.farewell in FAREWELLS:
-            raise SystemExit(f"client.py: {self.where} closed the connection: {self.farewell[2:]}")
-        sender.join(END_SECONDS)
+            reason = self.farewell[2:]
+            raise SystemExit(f"client.py: {self.server_address} closed the connection: {reason}")
+        input_thread.join(INPUT_END_SECONDS)
         if not self.farewell and (loss or not self.leaving):
-            raise SystemExit(f"client.py: lost the connection to {self.where}{loss}")
+            raise SystemExit(f"client.py: lost the connection to {self.server_address}{loss}")
 
     def send_input(self) -> None:
-        """Send the name and what is typed; runs in a thread of its own."""
+        """Send the name, then the input. Runs in the input thread."""
         try:
             if self.name is not None:
                 self.connection.sendall(self.name.encode("utf-8", "surrogateescape") + b"\n")
-            # A server without a handshake gets its input late, but it gets it.
-            self.accepted.wait(ANSWER_SECONDS)
-            for line in self.console.typed_lines():
+            # A server without our handshake never answers. It gets the input when time is up.
+            self.may_send_input.wait(NAME_ANSWER_SECONDS)
+            for line in self.console.read_lines():
                 if len(line.removesuffix(b"\r")) > MAX_LINE:
-                    self.console.refuse(f"not sent: a line holds at most {MAX_LINE} bytes")
+                    self.console.warn(f"not sent: a line holds at most {MAX_LINE} bytes")
                     continue
                 if line.strip() == b"/quit":
                     self.leaving = True
                 self.connection.sendall(line + b"\n")
             self.leaving = True
+            # A half-close: the server sees the end of our input, and we still get its answers.
             self.connection.shutdown(socket.SHUT_WR)
-        # The connection or the terminal is gone: the main thread finds out, and says so.
+        # The connection or the terminal is gone. The main thread notices that, and reports it.
         except OSError:
             return
 
     def receive(self) -> str:
-        """Print what arrives, up to the end; return what broke the connection, if anything did."""
+        """Show what arrives, until the connection ends. Runs in the main thread.
+
+        Returns "" after an orderly end, else ": " and what broke the connection.
+        """
         rest = b""
         while True:
             loss = ""
             try:
-                chunk = self.wait_for_chunk()
-            # A reset, or a network that has gone away.
+                chunk = self.receive_chunk()
+            # The peer has sent a reset, or the network is gone.
             except OSError as error:
                 chunk = b""
                 loss = f": {error.strerror}"
             *lines, rest = (rest + chunk).split(b"\n")
-            if rest and (not chunk or len(rest) > LONGEST_ANSWER):
+            # Show a line without its LF if none will come, or if it would fill the memory.
+            if rest and (not chunk or len(rest) > MAX_RECEIVED_LINE):
                 lines.append(rest)
                 rest = b""
             self.on_lines(lines)
             if not chunk:
                 return loss
 
-    def wait_for_chunk(self) -> bytes:
-        """Return what has arrived; b"" at the end."""
+    def receive_chunk(self) -> bytes:
+        """Return the bytes that have arrived, or b"" at the end. Raises OSError."""
         while True:
-            readable, _, _ = select.select([self.connection, self.bell], [], [])
-            # Signals have been handled by now; all there is to do is to wait again.
-            if self.bell in readable:
-                self.bell.recv(CHUNK)
+            readable, _, _ = select.select([self.connection, self.wakeup_receiver], [], [])
+            # Python has run the signal's handler by now. If that has not ended the client, go on.
+            if self.wakeup_receiver in readable:
+                self.wakeup_receiver.recv(READ_SIZE)
             if self.connection in readable:
-                return self.connection.recv(CHUNK)
+                return self.connection.recv(READ_SIZE)
 
     def on_lines(self, lines: list[bytes]) -> None:
+        """Show lines, and look in them for a farewell and for the answer to --name.
+
+        Raises SystemExit if the server refuses the name while the input waits for the answer.
+        """
         texts = [visible(line.removesuffix(b"\r").decode(errors="replace")) for line in lines]
         self.console.show(texts)
         for text in texts:
             if text in FAREWELLS or text.startswith("* bye "):
                 self.farewell = text
-            elif not self.accepted.is_set() and not text.endswith(": enter your name"):
+            elif not self.may_send_input.is_set() and not text.endswith(": enter your name"):
                 if text.startswith("! "):
-                    raise SystemExit(f"client.py: {self.where} refused the name {self.name!r}")
-                self.accepted.set()
+                    raise SystemExit(
+                        f"client.py: {self.server_address} refused the name {self.name!r}"
+                    )
+                self.may_send_input.set()
+
+
+# Text from a server must not control the terminal: an escape sequence could rewrite the screen,
+# or type an answer in our name. Unsafe are the control characters C0 (except the tab), DEL and C1,
+# and the Unicode characters that end a line or change the direction of writing.
+UNSAFE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def visible(text: str) -> str:
-    """Replace what a terminal might obey by its name in Python, such as `\\x1b`."""
+    """Replace each unsafe character by its escape in Python, such as `\\x1b`."""
     return UNSAFE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+# ==== The terminal: comfort, you may stop here ====
+
+COMMANDS = ("/help", "/list", "/ping", "/pm", "/quit", "/work")
+REDRAW_SECONDS = 0.05  # how long readline may take to notice that the terminal's width has changed
+
+# Notices, errors and private messages. Other lines keep the terminal's own colour.
+COLOURS = {"*": "\x1b[36m", "!": "\x1b[31m", "@": "\x1b[35m"}
+
+
 class Console:
-    """Standard input and output, not both a terminal: lines come in, lines go out."""
+    """Standard input and output without line editing: pipes, files, or a simple terminal."""
 
     def __init__(self) -> None:
-        # No buffers: the thread that waits for input would keep their lock until the very exit,
-        # and a signal handler may write in the middle of a write.
+        # Unbuffered, because a buffer has a lock. The input thread would hold it while it waits,
+        # and Python needs it in order to exit. A signal handler that writes would need it, too, and
+        # the write that it interrupts may hold it.
         self.input = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115
         self.output = open(sys.stdout.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
         dumb = os.environ.get("TERM") == "dumb"
-        self.coloured = self.output.isatty() and not dumb and not os.environ.get("NO_COLOR")
-        if self.coloured and os.name == "nt":
-            # This has the side effect that an older console obeys colours.
+        self.use_colours = self.output.isatty() and not dumb and not os.environ.get("NO_COLOR")
+        if self.use_colours and os.name == "nt":
+            # An empty command has a side effect: an older console then understands colours.
             os.system("")
 
-    def take(self) -> None:
-        """Begin. Whatever happens then, `release` has to follow."""
+    def prepare(self) -> None:
+        """Set up the terminal. The caller has to call `restore` in the end, even if this fails."""
 
-    def release(self) -> None:
-        """Leave standard input and output as they were found."""
-
-    def leave_resizing_to_readline(self) -> None:
-        """There is no readline here."""
+    def restore(self) -> None:
+        """Leave standard input and output as they were."""
 
     def show(self, lines: list[str]) -> None:
         """Print lines, each in the colour of its kind."""
-        self.write("".join(f"{self.painted(line, line[:1])}\n" for line in lines))
+        self.write("".join(f"{self.in_colour(line, line[:1])}\n" for line in lines))
 
-    def refuse(self, reason: str) -> None:
-        """Tell that a line was not sent."""
-        print(f"client.py: {reason}", file=sys.stderr, flush=True)
+    def warn(self, message: str) -> None:
+        """Tell the user what went wrong."""
+        print(f"client.py: {message}", file=sys.stderr, flush=True)
 
-    def painted(self, text: str, kind: str) -> str:
-        colour = COLOURS.get(kind) if self.coloured else None
+    def in_colour(self, text: str, kind: str) -> str:
+        """Return a text in the colour of a kind of line, a key of COLOURS or any other string."""
+        colour = COLOURS.get(kind) if self.use_colours else None
         return f"{colour}{text}\x1b[0m" if colour else text
 
     def write(self, text: str) -> None:
+        """Write all of a text: a single unbuffered write may be a partial write."""
         data = text.encode(sys.stdout.encoding, "backslashreplace")
         while data:
             written = self.output.write(data) or 0
             data = data[written:]
 
-    def typed_lines(self) -> Iterator[bytes]:
-        """Yield lines without their LF; the last one counts even if its ending is missing."""
+    def read_lines(self) -> Iterator[bytes]:
+        """Yield lines without their LF. A last line without one counts, too."""
         rest = b""
-        while chunk := self.read():
+        while chunk := self.read_chunk():
             *lines, rest = (rest + chunk).split(b"\n")
             yield from lines
-            # It is too long already. That much is enough to see it, however long it gets.
+            # Two bytes above the limit, one of which may be a CR, are enough to see that a line is
+            # too long. An endless one would fill the memory.
             rest = rest[: MAX_LINE + 2]
         if rest:
             yield rest
 
-    def read(self) -> bytes:
-        """What there is to read; b"" at the end of input."""
+    def read_chunk(self) -> bytes:
+        """Return bytes of the input, or b"" at its end."""
         try:
-            return self.input.read(CHUNK) or b""
-        # The terminal has hung up: nobody will type any more.
+            return self.input.read(READ_SIZE) or b""
+        # The terminal has hung up, so nobody will type any more.
         except OSError:
             return b""
 
 
 class Terminal(Console):
-    """A person at a terminal, whose typed line arriving lines do not tear (POSIX).
+    """A terminal at which readline edits the line (POSIX). Arriving lines do not tear that line.
 
-    readline moves the cursor relative to where it has left it, so it does not mind if the row that
-    it edits moves as a whole. That is how lines get in above it: see INSERT_ABOVE. Limits: of a
-    typed line that is longer than the row, letters beyond ASCII may look torn at its border. And
-    with PYTHONUNBUFFERED readline writes letter by letter, so a line may arrive between two.
+    readline moves the cursor relative to where it has left it. So it does not notice when the row
+    that it edits moves as a whole, and other lines can be put above it: see INSERT_ABOVE.
+
+    There are two limits. When a typed line is longer than the row, letters beyond ASCII may look
+    torn at its border. With PYTHONUNBUFFERED readline writes letter by letter, so a line may
+    arrive between two letters.
     """
 
     PROMPT = "> "
-    # Moves the row under edit down by one and puts another above it: IND and CUU make room where
-    # the row is the last of the screen, DECSC keeps the cursor, IL inserts a row, then DECRC and
-    # CUD lead back. The column stays the same all the way (ECMA-48; DEC VT100).
+    # Moves the row that is edited down by one, and writes another row above it. IND and CUU make
+    # room if the edited row is the last on the screen. DECSC saves the cursor, and IL inserts an
+    # empty row. Behind the text, DECRC and CUD bring the cursor back to the edited row, and to its
+    # column (ECMA-48; DEC VT100).
     INSERT_ABOVE = "\x1bD\x1b[A\x1b7\r\x1b[L{}\x1b8\x1b[B"
-    SETTINGS = (
-        # The typed line has to stay on one row, or only a part of it would be moved.
+    READLINE_SETTINGS = (
+        # The typed line has to stay on one row, because INSERT_ABOVE moves one row.
         "set horizontal-scroll-mode on",
         "set enable-bracketed-paste off",
         "set bell-style none",
@@ -251,89 +283,89 @@ class Terminal(Console):
         r'"\e[1;5C": forward-word',
         "tab: complete",
     )
-    # The same for libedit, which stands in for readline on macOS.
-    SETTINGS_OF_LIBEDIT = ("bind ^I rl_complete", "bind ^R em-inc-search-prev")
-    NAME_IN_A_LINE = re.compile(r"\* (?:hello )?([\w-]+)(?: joined)?\Z|@?([\w-]+): ")
+    # On macOS libedit stands in for readline, and its settings have another form.
+    LIBEDIT_SETTINGS = ("bind ^I rl_complete", "bind ^R em-inc-search-prev")
+    NAME_IN_LINE = re.compile(r"\* (?:hello )?([\w-]+)(?: joined)?\Z|@?([\w-]+): ")
 
     def __init__(self) -> None:
         super().__init__()
-        self.usual_mode = termios.tcgetattr(self.input)
-        # The mode that readline has chosen, while Ctrl-Z has taken the terminal away from it.
-        self.editing_mode: list | None = None
-        # Ctrl-D: nobody edits any more.
-        self.ended = False
+        self.original_mode = termios.tcgetattr(self.input)
+        # The mode that readline had set when Ctrl-Z came, until it gets the terminal back.
+        self.suspended_mode: list | None = None
+        # Ctrl-D has ended the input, so readline edits no more.
+        self.input_ended = False
+        # The names that Tab completes.
         self.names: set[str] = set()
 
-    def take(self) -> None:
-        # What is typed before readline is there is kept for it: unedited, and not shown twice.
+    def prepare(self) -> None:
+        # Keys that are pressed before readline starts wait for it. Until then the terminal must
+        # not edit them, nor echo them, because readline shows them when it reads them.
         mode = termios.tcgetattr(self.input)
         mode[3] &= ~(termios.ICANON | termios.ECHO)
         termios.tcsetattr(self.input, termios.TCSANOW, mode)
-        from_libedit = "libedit" in (readline.__doc__ or "")
-        for setting in self.SETTINGS_OF_LIBEDIT if from_libedit else self.SETTINGS:
+        is_libedit = "libedit" in (readline.__doc__ or "")
+        for setting in self.LIBEDIT_SETTINGS if is_libedit else self.READLINE_SETTINGS:
             readline.parse_and_bind(setting)
-        # Called when the terminal is readline's: what it has shown by itself just before goes.
+        # readline calls this once it controls the terminal. The hook erases what the terminal
+        # has echoed by itself just before (see read_lines).
         readline.set_startup_hook(lambda: self.write("\r\x1b[K"))
         readline.set_completer_delims(" ")
         readline.set_completer(self.complete)
         signal.signal(signal.SIGTSTP, self.on_suspended)
         signal.signal(signal.SIGCONT, self.on_resumed)
         self.catch_ending_signals()
+        # SIGWINCH has to interrupt the thread that is in readline, which then redraws its row. So
+        # block it here, before there is a second thread. That thread unblocks it (see read_lines).
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
 
     def catch_ending_signals(self) -> None:
-        """Leave by way of `release`, or the terminal would stay as readline wants it."""
+        """Let these signals exit as Ctrl-C does, so that main() restores the terminal."""
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, lambda number, _: sys.exit(128 + number))
 
-    def release(self) -> None:
-        # It may have hung up: then there is nothing left to restore.
+    def restore(self) -> None:
+        # A terminal that has hung up cannot be restored.
         with contextlib.suppress(termios.error, OSError):
-            editing = termios.tcgetattr(self.input) != self.usual_mode
-            termios.tcsetattr(self.input, termios.TCSANOW, self.usual_mode)
-            # What was being typed stays to be read; the mere prompt goes.
-            if editing:
+            changed = termios.tcgetattr(self.input) != self.original_mode
+            termios.tcsetattr(self.input, termios.TCSANOW, self.original_mode)
+            # A line that has been typed in part stays on the screen. A bare prompt is erased.
+            if changed:
                 self.write("\n" if readline.get_line_buffer() else "\r\x1b[K")
 
-    def leave_resizing_to_readline(self) -> None:
-        """Let SIGWINCH interrupt the thread that is in readline, which then draws its row anew.
-
-        It is kept from this thread before there is the other one, which lets it through for itself
-        (see typed_lines): there must be no moment in which this thread could take it.
-        """
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGWINCH])
-
     def on_suspended(self, *_: object) -> None:
-        """Ctrl-Z: the shell gets its terminal back, and may end us while we sleep."""
-        self.editing_mode = termios.tcgetattr(self.input)
-        self.release()
+        """Ctrl-Z: give the terminal back to the shell, and stop."""
+        self.suspended_mode = termios.tcgetattr(self.input)
+        self.restore()
+        # The shell may end us while we are stopped. Our own handlers would restore the terminal
+        # from the background, and that would stop us again.
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGSTOP)
 
     def on_resumed(self, *_: object) -> None:
-        """`fg`: readline gets its terminal back, and is made to draw its row."""
-        if self.editing_mode and self.in_foreground():
+        """`fg`: give the terminal back to readline, and make it redraw its row."""
+        if self.suspended_mode and self.in_foreground():
             self.catch_ending_signals()
-            termios.tcsetattr(self.input, termios.TCSANOW, self.editing_mode)
-            self.editing_mode = None
-            # It does that only when the width changes; so let it change, for a moment.
+            termios.tcsetattr(self.input, termios.TCSANOW, self.suspended_mode)
+            self.suspended_mode = None
+            # readline redraws only when the terminal's width changes, so change it for a moment.
             rows, columns = termios.tcgetwinsize(self.input)
-            for width_for_now in (columns - 1, columns):
-                termios.tcsetwinsize(self.input, (rows, width_for_now))
+            for temporary_columns in (columns - 1, columns):
+                termios.tcsetwinsize(self.input, (rows, temporary_columns))
                 time.sleep(REDRAW_SECONDS)
 
     def in_foreground(self) -> bool:
-        """In the background the terminal is the shell's; to change it would stop us (SIGTTOU)."""
+        """Return whether we may change the terminal: in the background SIGTTOU would stop us."""
         try:
             return os.tcgetpgrp(self.input.fileno()) == os.getpgrp()
-        # It does not control our session: no job control, no background.
+        # This terminal does not control our session: no job control, so no background.
         except OSError:
             return True
 
-    def typed_lines(self) -> Iterator[bytes]:
-        """Yield lines once Enter has been pressed, until Ctrl-D on an empty one."""
+    def read_lines(self) -> Iterator[bytes]:
+        """Yield each line after Enter, until Ctrl-D on an empty line."""
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGWINCH])
-        # readline shows what is typed only if the terminal would.
+        # readline shows typed keys only if the terminal echoes them when readline starts.
         mode = termios.tcgetattr(self.input)
         mode[3] |= termios.ECHO
         termios.tcsetattr(self.input, termios.TCSANOW, mode)
@@ -341,75 +373,104 @@ class Terminal(Console):
             try:
                 text = input(self.PROMPT)
             except EOFError:
-                self.ended = True
-                self.release()
+                self.input_ended = True
+                self.restore()
                 return
+            # A pasted text may hold several lines.
             for line in text.split("\n"):
                 yield line.encode("utf-8", "surrogateescape")
 
     def show(self, lines: list[str]) -> None:
         self.learn_names(lines)
-        if self.ended:
+        if self.input_ended:
             super().show(lines)
             return
         columns = os.get_terminal_size(self.output.fileno()).columns or 80
         output = ""
         for line in lines:
             for row in split_into_rows(line.expandtabs(), columns):
-                output += self.INSERT_ABOVE.format(self.painted(row, line[:1]))
-        # In one piece, or a key that is pressed meanwhile would be shown in the middle of it.
+                output += self.INSERT_ABOVE.format(self.in_colour(row, line[:1]))
+        # One write for all, or readline could echo a key in the middle of a control sequence.
         self.write(output)
 
-    def refuse(self, reason: str) -> None:
-        self.show([f"! {reason}"])
+    def warn(self, message: str) -> None:
+        self.show([f"! {message}"])
 
     def learn_names(self, lines: list[str]) -> None:
-        """Remember who is there, for Tab, as far as the lines tell."""
+        """Remember for Tab who is there, as far as these lines tell."""
         for line in lines:
             if line.startswith("* ") and line.endswith(" left"):
                 self.names.discard(line[2:-5])
             elif " online: " in line and line.startswith("* "):
                 self.names = set(line.partition(" online: ")[2].split(", "))
-            elif match := self.NAME_IN_A_LINE.match(line):
+            elif match := self.NAME_IN_LINE.match(line):
                 self.names.add(match[1] or match[2])
 
     def complete(self, text: str, number: int) -> str | None:
-        """Return the completion of that number for the word before the cursor, for readline."""
+        """Return a completion of the word before the cursor, or None if there are no more.
+
+        readline calls this with number 0, 1, 2 and so on until it returns None.
+        """
         at_start = readline.get_begidx() == 0
         words = COMMANDS if at_start and text.startswith("/") else sorted(self.names)
-        fitting = [word for word in words if word.casefold().startswith(text.casefold())]
-        return f"{fitting[number]} " if number < len(fitting) else None
+        matches = [word for word in words if word.casefold().startswith(text.casefold())]
+        return f"{matches[number]} " if number < len(matches) else None
 
 
 def split_into_rows(text: str, columns: int) -> list[str]:
-    """Split a text into pieces of at most so many columns of a terminal."""
+    """Split a text into rows that are at most `columns` wide; an empty text is one empty row."""
     rows = [""]
-    room = columns
+    columns_left = columns
     for character in text:
-        room -= width(character)
-        if room < 0:
+        columns_left -= columns_of(character)
+        if columns_left < 0:
             rows.append("")
-            room = columns - width(character)
+            columns_left = columns - columns_of(character)
         rows[-1] += character
     return rows
 
 
-def width(character: str) -> int:
-    """Columns on the screen: East Asian wide characters take two, combining ones none."""
+def columns_of(character: str) -> int:
+    """Return how many columns a character takes: a wide East Asian one 2, a combining one 0."""
     if unicodedata.category(character) in ("Mn", "Me", "Cf"):
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
+# ==== Start-up ====
+
+PORTS = {"v1": 8001, "v2": 8002, "v3": 8003, "v4": 8004}
+CONNECT_SECONDS = 10.0  # how long connect() may take
+
+
 class OptionParser(argparse.ArgumentParser):
-    """Says what is wrong with the usage in one line."""
+    """Says in one line what is wrong with the options."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"client.py: {message} (try --help)\n")
 
 
-def address(text: str) -> tuple[str, int]:
-    """Return (host, port) of v1 to v4, HOST:PORT or [IPV6]:PORT."""
+def parse_options() -> argparse.Namespace:
+    """Read the command line; a mistake ends the program with one line and status 2."""
+    # The help is the docstring without the part for readers. Under python3 -OO there is none.
+    description = (__doc__ or "").partition("How to read this file")[0]
+    parser = OptionParser(
+        usage="client.py [v1|v2|v3|v4 | HOST:PORT] [--name NAME]",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("server", nargs="?", default="v4", type=parse_address, help="default: v4")
+    parser.add_argument("--name", help="sent as the first line")
+    options = parser.parse_args()
+    if sys.stdin is None or sys.stdout is None:
+        parser.error("standard input and output must be open")
+    if options.name and len(os.fsencode(options.name)) > MAX_LINE:
+        parser.error(f"--name is too long: a line holds at most {MAX_LINE} bytes")
+    return options
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Return (host, port) of v1 to v4, HOST:PORT or [IPV6]:PORT. Raises ArgumentTypeError."""
     if text in PORTS:
         return "127.0.0.1", PORTS[text]
     parts = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+)):([0-9]{1,5})", text)
@@ -418,51 +479,41 @@ def address(text: str) -> tuple[str, int]:
     return parts[1] or parts[2], int(parts[3])
 
 
-def connect(host: str, port: int, where: str) -> socket.socket:
-    """Return a connection; without one the program ends with one line."""
+def connect(host: str, port: int, server_address: str) -> socket.socket:
+    """Return a blocking connection. Raises SystemExit with one line if there is none."""
     try:
         connection = socket.create_connection((host, port), CONNECT_SECONDS)
     except UnicodeError:
-        why = "that cannot be the name of a host"
+        reason = "that cannot be the name of a host"
     except OSError as error:
-        why = error.strerror or error
+        reason = error.strerror or error
     else:
         connection.settimeout(None)
         return connection
     raise SystemExit(
-        f"client.py: cannot connect to {where}: {why} (start the server, or check the address)"
+        f"client.py: cannot connect to {server_address}: {reason}"
+        " (start the server, or check the address)"
     )
 
 
 def main() -> None:
-    parser = OptionParser(
-        usage="client.py [v1|v2|v3|v4 | HOST:PORT] [--name NAME]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("server", nargs="?", default="v4", type=address, help="default: v4")
-    parser.add_argument("--name", help="sent as the first line")
-    options = parser.parse_args()
-    if sys.stdin is None or sys.stdout is None:
-        parser.error("standard input and output must be open")
-    if options.name and len(os.fsencode(options.name)) > MAX_LINE:
-        parser.error(f"--name is too long: a line holds at most {MAX_LINE} bytes")
+    options = parse_options()
     host, port = options.server
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    server_address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    able = readline is not None and os.environ.get("TERM", "dumb") != "dumb"
-    console = Terminal() if at_terminal and able else Console()
+    can_edit = readline is not None and os.environ.get("TERM", "dumb") != "dumb"
+    console = Terminal() if at_terminal and can_edit else Console()
     try:
-        console.take()
-        connection = connect(host, port, where)
-        Conversation(connection, console, where, options.name).run()
-    # `| head -1` has seen enough.
+        console.prepare()
+        connection = connect(host, port, server_address)
+        Conversation(connection, console, server_address, options.name).run()
+    # Nobody reads our output any more: `| head -1`, say, has seen enough.
     except BrokenPipeError:
         return
     except OSError as error:
         raise SystemExit(f"client.py: cannot write the output: {error.strerror}") from None
     finally:
-        console.release()
+        console.restore()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ class Member:
         self.incoming = bytearray()
         self.reading = True
         self.closed = False
+        # Whether its connection has ended with a reset.
+        self.was_reset = False
         self.awaited: bytes | None = None
         self.events = 0  # what the selector watches it for
 
@@ -143,6 +145,7 @@ class Crowd:
             return 0
         except ConnectionError:  # the server has closed; what it had sent before can still be read
             member.outgoing.clear()
+            member.was_reset = True
             if not member.reading:
                 self._close(member)
             return 0
@@ -155,6 +158,7 @@ class Crowd:
         except BlockingIOError:
             return 0
         except ConnectionError:  # a reset is an end as well
+            member.was_reset = True
             data = b""
         if not data:
             self._close(member)

@@ -97,6 +97,31 @@ def test_stop_with_a_hundred_clients(launch_server, crowd):
     assert_stopped(server)
 
 
+def test_stop_resets_nobody_who_is_late_with_reading(launch_server, crowd):
+    """L4: clients that go on sending, and read the notice only then, get it and an orderly end."""
+    server = launch_server()
+    room = crowd(server)
+    witness, *talkers = room.join(["witness", *(f"talker-{number}" for number in range(60))])
+    for talker in talkers:
+        talker.reading = False
+    server.process.terminate()
+    # Once the witness has seen its end, the server has had its last words for the others, too.
+    pump_to_the_end(room, [witness])
+    # A connection that is closed answers the first line with a reset, and the second one fails.
+    for _ in range(2):
+        for talker in talkers:
+            talker.outgoing += b"is anybody there?\n"
+        room.pump(lambda: not any(talker.outgoing for talker in talkers), "a line of each")
+    for talker in talkers:
+        talker.reading = True
+    pump_to_the_end(room, talkers)
+    reset = [talker.name for talker in talkers if talker.was_reset]
+    assert not reset, f"{len(reset)} of {len(talkers)} clients were reset at the stop"
+    for talker in talkers:
+        assert_told_once(talker.lines(), talker.name)
+    assert_stopped(server)
+
+
 @pytest.mark.versions("v3_broadcast", "v4_asyncio")
 def test_nobody_is_told_who_else_leaves_at_the_stop(launch_server, crowd):
     """L4, D3: all leave at once, and our own servers do not tell each of all the others."""

@@ -170,6 +170,27 @@ def test_two_hundred_newcomers_beside_ten_flooders(launch_server, crowd):
     room.pump(all_are_greeted, "200 greetings", 40)
 
 
+@pytest.mark.profile("echo")
+def test_everyone_gets_a_turn_among_three_hundred_flooders(launch_server, crowd):
+    """F7: when the luckiest flooder has the answers of four turns, every other has some."""
+    room = crowd(launch_server())
+    flooders = room.join(f"flooder-{number:03d}" for number in range(300))
+    line = b"and so on\n"
+    answers_in_a_turn = 16 * 1024 // len(line)
+    four_turns = 4 * answers_in_a_turn * len(b"flooder-000: and so on\n")
+    arrived = dict.fromkeys(flooders, 0)
+
+    def the_luckiest_has_four_turns():
+        for flooder in flooders:
+            arrived[flooder] += len(flooder.incoming)
+        flood_on(flooders, line)
+        return max(arrived.values()) >= four_turns
+
+    room.pump(the_luckiest_has_four_turns, "four turns of one flooder", 60)
+    starved = [flooder.name for flooder, size in arrived.items() if not size]
+    assert not starved, f"{len(starved)} of 300 had no answer yet"
+
+
 @pytest.mark.versions("v2_select", "v3_broadcast", "v4_asyncio")
 def test_newcomers_are_greeted_in_a_few_turns(launch_server, crowd):
     """F7, H1: who waits at the listener is taken in at once, not one in each turn of the loop.

@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 """v2_select: one thread, select(), non-blocking sockets.
 
-One thread can serve all as long as it waits for no single one: select() tells which sockets can be
-read or written now. Half a line, half an answer, whose turn it is: what each thread of v1 had on
-its stack, the loop has to remember. In return nothing needs a lock. Its limits: each turn tells
-select() of every client, so idle ones cost; no descriptor above 1023; and one that computes makes
-all wait.
+One thread can serve every client as long as it never waits for a single one: select() says which
+sockets can be read or written now. The loop has to remember what each thread of v1 kept on its
+stack: half a line, half an answer, whose turn is next. In return nothing needs a lock. The limits:
+each round tells select() about every client, so idle clients cost time; no descriptor can be above
+1023; and a client that computes makes all the others wait.
 
 Run it: python3 v2_select/server.py. Talk to it: python3 client.py v2
+
+How to read it: start at main(), go on with serve(), then follow the way of a line: Server from
+run_round() down to flush(). On a first reading skip what stands below "When something goes wrong,
+and the end". F2, L3 and the like are the rules of PROTOCOL.md.
+small.py has the model alone; diff -u small.py server.py shows what the rules add to it.
 """
 
 import argparse
@@ -29,48 +34,49 @@ from typing import NoReturn
 
 VERSION = "v2_select"
 DEFAULT_PORT = 8002
-# select() knows no descriptor above 1023; on Windows it knows 512 sockets, whatever their numbers.
+# select() knows no descriptor above 1023. On Windows it takes 512 sockets, whatever their numbers.
 MAX_CLIENTS = 1000 if os.name == "posix" else 500
 FD_SETSIZE = 1024 if os.name == "posix" else math.inf
 COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
 
-MAX_LINE = 1024  # bytes in a line, its ending not counted (F2)
-READ_SIZE = 16 * 1024  # bytes of input that one turn of a client takes in at most (F7)
+MAX_LINE = 1024  # bytes in a line without its ending (F2)
+READ_SIZE = 16 * 1024  # bytes of input that a client's turn takes in at most (F7)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
-LINGER = 3.0  # seconds in which a client that has been told good-bye may go on sending (C4)
-STOP_TIME = 1.0  # seconds in which clients may take their last words when the server stops (L4)
-TICK = 0.1  # seconds between two looks at the clock, and at a listener that failed
+LINGER = 3.0  # seconds for which a client may go on sending after its good-bye (C4)
+STOP_TIME = 1.0  # seconds for which clients may take their last words when the server stops (L4)
+TICK = 0.1  # seconds between two looks at the deadlines, and at a listener that failed
 
 
 class Client:
-    """One connection: what the loop has to remember of it from turn to turn."""
+    """One connection: what the loop has to remember of it from round to round."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
-        # By this number select() knows it.
+        # The number by which select() knows it.
         self.fd = connection.fileno()
         # Empty until the handshake is done, and again when the client leaves.
         self.name = ""
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn. While there are any, no more
-        # are read.
+        # Lines that have been read and wait for the client's turn. Meanwhile no more are read.
         self.lines: deque[bytes] = deque()
-        # What has not been sent yet. All that one turn puts here is sent in one call, if it fits.
+        # Output that the kernel has not taken yet. The answers of one turn go out in one call.
         self.outbox = bytearray()
-        # How many milliseconds of work it has asked for; 0 when there is nothing to do.
+        # How many milliseconds of work the client has asked for, 0 if none.
         self.work = 0
-        # Its outbox has been above HIGH_WATER, and is not down to half of that yet.
+        # The outbox has grown above HIGH_WATER, and is not down to half of it yet.
         self.congested = False
-        # The end of its input has come.
+        # The end of the client's input has come.
         self.ended = False
-        # It gets its last words, and whatever it says is ignored.
+        # The client still gets its last words, but what it says is ignored.
         self.leaving = False
-        # The one time limit there is, on the clock of time.monotonic(). What it is for depends on
-        # the state: to send a line (L1), to take output (congested, or leaving: L2, L3), or to
-        # close after our last words (C4).
-        self.deadline = math.inf
+        # When the client has been silent for too long (L1), on the clock of time.monotonic(). This
+        # is never, unless the server is reading from it.
+        self.idle_deadline = math.inf
+        # When the client must have read some output, or have closed (L2, L3, C4). This is never,
+        # unless the server is waiting for that.
+        self.stall_deadline = math.inf
 
 
 class Server:
@@ -81,24 +87,24 @@ class Server:
         self.options = options
         # Every connection that has a place, by descriptor.
         self.clients: dict[int, Client] = {}
-        # Those who are in, by casefolded name.
+        # The clients that are in, by casefolded name.
         self.members: dict[str, Client] = {}
-        # Clients with lines to process, the one whose turn is next in front. A client that has had
-        # its turn, and has lines left, goes to the end.
+        # Clients with something to process, the one whose turn is next in front. A client that has
+        # lines left after its turn goes to the end.
         self.ready: deque[Client] = deque()
-        # The descriptors whose input is wanted, and those with output that waits.
+        # The descriptors from which input is wanted, and those with output in their outbox.
         self.readers = {listener.fileno()}
         self.writers: set[int] = set()
-        # accept() has failed: the listener is left alone up to the next tick.
-        self.failing = False
+        # accept() has failed. The listener is left alone until the next tick.
+        self.accept_failing = False
         self.next_tick = time.monotonic() + TICK
         # The client that made select() report the listener may have given up before accept()
         # (see accept(2), ECONNABORTED). A blocking accept() would then wait for the next one.
         listener.setblocking(False)
 
-    def turn(self) -> None:
-        """Wait until something can be done, and do it: one turn of the loop."""
-        seconds = TICK if self.clients or self.failing else None
+    def run_round(self) -> None:
+        """Wait until something can be done, and do it: one round of the loop."""
+        seconds = TICK if self.clients or self.accept_failing else None
         if self.ready:
             seconds = 0
         readable, _, _ = select.select(self.readers, self.writers, (), seconds)
@@ -107,47 +113,43 @@ class Server:
                 self.attempt(self.receive, self.clients[fd])
         if self.listener.fileno() in readable:
             self.accept_clients()
-        # Only now it is known who has sent or read something while the last turn lasted long.
+        # The last round may have taken long. Only now do we know who has sent something meanwhile.
         if time.monotonic() >= self.next_tick:
             self.on_tick()
-        # One turn each for those who are ready now. When that takes long (/work does), the rest of
-        # them wait for the next turn of the loop, or meanwhile nobody would look at select().
+        # Each client that is ready gets one turn. If that takes long (/work does), the rest of them
+        # wait for the next round, because somebody has to look at select() meanwhile.
         for _ in range(len(self.ready)):
             self.take_turn(self.ready.popleft())
             if time.monotonic() >= self.next_tick:
                 break
-        # Not only those that select() has reported: what was put in an outbox in this turn goes at
-        # once, as most sockets have room.
+        # Most sockets have room, so this does not wait until select() has reported them.
         for fd in list(self.writers):
             self.attempt(self.flush, self.clients[fd])
 
     def attempt(self, action: Callable[[Client], None], client: Client) -> None:
-        """Do what may fail with one client without any harm to the others."""
+        """Do what may fail with one client, without any harm to the others."""
         try:
             action(client)
-        # Not now, then. Even what select() has reported may not be so (select(2), BUGS).
+        # Not now, then. Even select() may report a socket that is not ready (select(2), BUGS).
         except BlockingIOError:
             pass
-        # A reset, mostly: it ends this connection and no other (L6).
+        # A reset, mostly. It ends this connection and no other (L6).
         except OSError as error:
             logging.debug("%s: %s", client.name, error)
             self.drop(client)
 
     def accept_clients(self) -> None:
-        """Take in all who wait at the listener, at most as many as select() can watch."""
+        """Let in all clients that wait at the listener, at most as many as select() can watch."""
         for _ in range(MAX_CLIENTS):
             try:
                 connection, _ = self.listener.accept()
             # That was the last one.
             except BlockingIOError:
-                self.failing = False
+                self.accept_failing = False
                 return
-            except OSError as error:
-                # Out of descriptors, mostly (EMFILE). select() would report the listener again at
-                # once, so leave it alone for a tick; log it once, not ten times a second (L2).
-                if not self.failing:
-                    logging.warning("cannot accept: %s", error)
-                self.failing = True
+            except (OSError, MemoryError) as error:
+                self.on_accept_failed(error)
+                # select() would report the listener again at once, so leave it alone for a tick.
                 self.readers.discard(self.listener.fileno())
                 return
             if len(self.clients) >= self.options.max_clients or connection.fileno() >= FD_SETSIZE:
@@ -156,35 +158,45 @@ class Server:
             connection.setblocking(False)
             client = Client(connection)
             self.clients[client.fd] = client
-            self.await_turn(client)
             self.send(client, f"* {VERSION}: enter your name")
-            # One that knows what it wants has sent its name already.
+            self.start_reading(client)
+            # Many clients have sent their name by now.
             self.attempt(self.receive, client)
 
+    def start_reading(self, client: Client) -> None:
+        """Ask for the client's input. Only from now on can it be idle (L1)."""
+        self.readers.add(client.fd)
+        client.idle_deadline = time.monotonic() + self.options.idle_timeout
+
+    def stop_reading(self, client: Client) -> None:
+        """Leave the client's input in the kernel, which makes the client wait when it is full."""
+        self.readers.discard(client.fd)
+        client.idle_deadline = math.inf
+
     def receive(self, client: Client) -> None:
-        """Take in what has come, READ_SIZE bytes at most; its lines wait for the client's turn."""
+        """Read what has come, READ_SIZE bytes at most. Its lines wait for the client's turn."""
         data = client.connection.recv(READ_SIZE)
-        # The client has said all, yet it may still listen (L5). That input has ended is reported
-        # for ever, so do not ask again.
+        # No data is the end of input, and select() would report it for ever. The client may still
+        # read, though (L5).
         if not data:
             client.ended = True
-            self.readers.discard(client.fd)
+            self.stop_reading(client)
         if client.leaving:
             if client.ended and not client.outbox:
                 self.drop(client)
             return
         client.lines.extend(split_lines(client, data))
-        # Half a line is nothing to take a turn for. While whole ones wait, no more is read.
+        # Half a line is nothing to take a turn for, and it does not restart the idle clock (L1).
         if client.lines or client.ended or b"\n" in data:
-            self.readers.discard(client.fd)
+            self.stop_reading(client)
             self.ready.append(client)
 
     def take_turn(self, client: Client) -> None:
         """Process lines: all that one read brought, or as many as there is room to answer.
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
-        and no outbox grows beyond HIGH_WATER by more than one answer (F7, L3). Work is left for
-        the next turn: what has been answered before goes out first.
+        and no outbox grows above HIGH_WATER by more than one answer (F7, L3). Work is left for the
+        next turn, so the answers before it go out first.
         """
         if client.work:
             self.do_work(client)
@@ -195,21 +207,18 @@ class Server:
         if client.leaving:
             self.finish(client)
         elif len(client.outbox) > HIGH_WATER:
-            client.congested = True
-            self.set_deadline(client, self.options.stall_timeout)
+            self.wait_for_reader(client)
         else:
-            self.await_turn(client)
+            self.schedule(client)
 
-    def await_turn(self, client: Client) -> None:
-        """See to what is next for a client that may speak: its lines, its end, or its input."""
+    def schedule(self, client: Client) -> None:
+        """Decide what the client waits for: its next turn, its end, or its own next line."""
         if client.lines or client.work:
             self.ready.append(client)
         elif client.ended:
             self.finish(client)
         else:
-            self.readers.add(client.fd)
-            # From now on it is idle: no line of its own waits, or is being worked on (L1).
-            self.set_deadline(client, self.options.idle_timeout)
+            self.start_reading(client)
 
     def on_line(self, client: Client, line: bytes) -> None:
         """Process one line: a name, a command or a text."""
@@ -221,11 +230,11 @@ class Server:
                 self.members[client.name.casefold()] = client
                 logging.info("%s joined", client.name)
                 self.send(client, f"* hello {client.name}")
-            elif command == "/work":
-                client.work = parse_work(argument.strip())
             elif command == "/quit":
                 self.send(client, f"* bye {client.name}")
                 client.leaving = True
+            elif command == "/work":
+                client.work = parse_work(argument.strip())
             elif command.startswith("/"):
                 self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
@@ -235,65 +244,73 @@ class Server:
             self.send(client, f"! {refusal}")
 
     def do_work(self, client: Client) -> None:
-        """Compute what the client has asked for: there is no other place, so all wait."""
+        """Compute what the client has asked for. There is no other place for it, so all wait."""
         self.send(client, burn_cpu(client.work))
         client.work = 0
 
     def send(self, client: Client, line: str) -> None:
-        """Put a line in the outbox; this turn of the loop will try to send it."""
+        """Put a line in the outbox. This round of the loop tries to send it."""
         client.outbox += line.encode() + b"\n"
         self.writers.add(client.fd)
 
     def flush(self, client: Client) -> None:
-        """Send what the kernel takes of the outbox; the rest waits there for the next turn."""
-        if client.outbox:
-            sent = client.connection.send(client.outbox)
-            del client.outbox[:sent]
-            # It has taken something, so it is not stuck.
-            if client.congested or client.leaving:
-                self.set_deadline(client, self.options.stall_timeout)
-        # Half, for near the mark each line would be a reason to stop again.
-        if client.congested and len(client.outbox) <= HIGH_WATER // 2:
-            client.congested = False
-            self.await_turn(client)
+        """Send what the kernel takes of the outbox. The rest waits there for the next round."""
+        sent = client.connection.send(client.outbox)
+        del client.outbox[:sent]
         if not client.outbox:
             self.writers.discard(client.fd)
-            if client.leaving:
-                self.end_output(client)
+        if client.congested or client.leaving:
+            self.on_output_taken(client)
 
-    def set_deadline(self, client: Client, seconds: float) -> None:
-        client.deadline = time.monotonic() + seconds
+    # ---- When something goes wrong, and the end ----
+
+    def wait_for_reader(self, client: Client) -> None:
+        """Process none of the client's lines until it has read: it has a full outbox (L3)."""
+        client.congested = True
+        client.stall_deadline = time.monotonic() + self.options.stall_timeout
+
+    def on_output_taken(self, client: Client) -> None:
+        """A client that we wait for has taken some output, so it is not stuck."""
+        client.stall_deadline = time.monotonic() + self.options.stall_timeout
+        # At half, because just below the mark each new answer would be a reason to stop again.
+        if client.congested and len(client.outbox) <= HIGH_WATER // 2:
+            client.congested = False
+            client.stall_deadline = math.inf
+            self.schedule(client)
+        if client.leaving and not client.outbox:
+            self.end_output(client)
+
+    def on_accept_failed(self, error: Exception) -> None:
+        """No client can be let in (EMFILE, mostly). Log it once, not at each attempt (L2)."""
+        if not self.accept_failing:
+            logging.warning("cannot accept: %s", error)
+        self.accept_failing = True
 
     def on_tick(self) -> None:
-        """Look at the clock for everybody: a tenth of a second is precise enough for people.
-
-        To look at 1000 clients costs less than one per cent of a processor.
-        """
+        """Look at everyone's deadlines. A tenth of a second is precise enough for people."""
         now = time.monotonic()
         self.next_tick = now + TICK
-        # Out of descriptors a moment ago, accept() may work by now.
-        if not stop_signals:
+        # accept() may work again by now.
+        if self.accept_failing and not stop_signals:
             self.readers.add(self.listener.fileno())
         for client in list(self.clients.values()):
-            if client.deadline > now:
-                continue
-            if client.leaving or client.congested:
+            if client.stall_deadline <= now:
                 self.on_stalled(client)
-            # Only who is listened to can be idle: who waits for its turn, or for work, is not.
-            elif client.fd in self.readers:
+            elif client.idle_deadline <= now:
                 self.on_idle(client)
-
-    def on_stalled(self, client: Client) -> None:
-        """It has taken none of its output for too long, or does not close (L2, L3, C4)."""
-        self.drop(client)
+                self.finish(client)
 
     def on_idle(self, client: Client) -> None:
-        """It has sent no line for too long (L1)."""
+        """The client has sent no line for too long (L1)."""
         self.send(client, "! idle timeout")
-        self.finish(client)
+        client.leaving = True
+
+    def on_stalled(self, client: Client) -> None:
+        """The client has taken no output for too long, or does not close (L2, L3, C4)."""
+        self.drop(client)
 
     def leave(self, client: Client) -> None:
-        """Free its name (H5)."""
+        """Free the client's name (H5)."""
         client.leaving = True
         client.congested = False
         client.lines.clear()
@@ -304,28 +321,29 @@ class Server:
         client.name = ""
 
     def finish(self, client: Client) -> None:
-        """Let it go in good order: its last words, the end of our output, then its own end.
+        """Close in good order: our last words, the end of our output, then the client's end.
 
-        To close while input is unread would be a reset, and the client could lose our last words
+        Closing with unread input would be a reset, and the client could lose our last words
         (RFC 2525, section 2.17). So what it still sends is read and thrown away.
         """
         self.leave(client)
-        self.set_deadline(client, self.options.stall_timeout)
-        # flush() will see that it is leaving, even if there is nothing to send.
-        self.writers.add(client.fd)
+        client.idle_deadline = math.inf
         if not client.ended:
             self.readers.add(client.fd)
+        client.stall_deadline = time.monotonic() + self.options.stall_timeout
+        if not client.outbox:
+            self.attempt(self.end_output, client)
 
     def end_output(self, client: Client) -> None:
-        """It has been sent its last words: say that there are no more."""
+        """Say that there is no more output. Then only the client's end is missing."""
         if client.ended:
             self.drop(client)
         else:
             client.connection.shutdown(socket.SHUT_WR)
-            self.set_deadline(client, LINGER)
+            client.stall_deadline = time.monotonic() + LINGER
 
     def drop(self, client: Client) -> None:
-        """Close at once; what was not sent yet is lost."""
+        """Close at once. Output that was not sent yet is lost."""
         self.leave(client)
         self.readers.discard(client.fd)
         self.writers.discard(client.fd)
@@ -342,39 +360,40 @@ class Server:
                 self.send(client, "* server shutting down")
                 self.finish(client)
         while self.clients and time.monotonic() < end:
-            self.turn()
+            self.run_round()
 
 
 def serve(listener: socket.socket, signals: socket.socket, options: argparse.Namespace) -> None:
-    """Serve until a signal asks to stop; then say so to all."""
+    """Serve until a signal asks to stop. Then say so to all clients."""
     server = Server(listener, options)
-    # Nobody reads from it: that select() returns is all that is wanted of a signal.
+    # Nobody reads from this socket. It is there to make select() return when a signal comes.
     server.readers.add(signals.fileno())
     while not stop_signals:
-        server.turn()
+        server.run_round()
     server.readers.discard(signals.fileno())
     server.stop()
 
 
 # ==== The protocol ====
-# From here to the next headline every byte is the same in all four servers. F2, C6 and so on are
-# the numbers of the rules in PROTOCOL.md.
+# From here to main() every byte is the same in all four servers. F2, C6 and so on are the numbers
+# of the rules in PROTOCOL.md.
 
-# Unicode category Cc, but for the tab: what could move the cursor of a terminal, or worse.
+# Unicode category Cc without the tab: these could move the cursor of a terminal, or do worse.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines whose end is in `data`, however they came split or glued (F2, F3, F5).
+    """Return the lines whose end is in `data`, whether they come split or glued (F2, F3, F5).
 
-    TCP carries bytes, not messages: one read may bring half a line, or twenty and a half.
+    TCP carries a stream of bytes, not messages. One read may bring half a line, or twenty lines
+    and a half.
     """
     if client.skipping:
         _, line_end, data = data.partition(b"\n")
         client.skipping = not line_end
     *lines, client.rest = (client.rest + data).split(b"\n")
-    # This can become no line any more, even if its last byte is the CR of an ending. It is refused
-    # now, and its remainder forgotten as it arrives: an endless line would fill the memory.
+    # This is too long already, even if its last byte is the CR of an ending. Refuse it now and
+    # throw the remainder away as it arrives, because an endless line would fill the memory.
     if len(client.rest) > MAX_LINE + 1:
         lines.append(client.rest)
         client.rest = b""
@@ -387,7 +406,7 @@ def decode_line(line: bytes) -> str:
     line = line.removesuffix(b"\r")
     if len(line) > MAX_LINE:
         raise ValueError(f"line too long (limit {MAX_LINE} bytes)")
-    # Only a whole line can be decoded: a read may end in the middle of a character.
+    # Decode whole lines only: a read may end in the middle of a character.
     try:
         text = line.decode()
     except UnicodeDecodeError:
@@ -410,7 +429,7 @@ def choose_name(wanted: str, members: dict) -> str:
 
 
 def answer_command(command: str, argument: str, members: dict) -> str:
-    """Return the answer to a command that concerns its sender alone (C1, C2, C3).
+    """Return the answer to a command that concerns nobody but its sender (C1, C2, C3).
 
     Raises ValueError for a command that does not exist (C5).
     """
@@ -432,9 +451,10 @@ def parse_work(argument: str) -> int:
 
 
 def burn_cpu(milliseconds: int) -> str:
-    """Compute for so long (C6), and return the answer.
+    """Compute for that long (C6), and return the answer.
 
-    The time is CPU time of this thread. Beside another busy one that takes twice as long.
+    This counts the CPU time of the calling thread. Beside another busy thread it takes twice as
+    long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -444,33 +464,32 @@ def burn_cpu(milliseconds: int) -> str:
 
 
 def refuse(connection: socket.socket) -> None:
-    """Say that the server is full, and close, without waiting for anything (L2)."""
-    # The client may have gone already, or have sent nothing yet.
+    """Say that the server is full, and close without waiting for anything (L2)."""
+    # The client may be gone already, or may not have sent anything yet.
     with connection, contextlib.suppress(OSError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
         connection.shutdown(socket.SHUT_WR)
-        # To close while input is unread would be a reset, and a reset can overtake our line.
+        # Closing with unread input would be a reset, and a reset can overtake our line.
         connection.recv(HIGH_WATER)
 
 
 # ==== Start-up ====
-# This section, too, is the same in all four servers.
 
-# Holds a signal's number once a SIGINT or SIGTERM has come: then the server stops (L4).
+# Holds a signal's number once SIGINT or SIGTERM has come. From then on the server stops (L4).
 stop_signals: list[int] = []
 
 
 def catch_stop_signals() -> socket.socket:
-    """Return a socket that SIGINT or SIGTERM makes readable.
+    """Return a socket that becomes readable when SIGINT or SIGTERM comes.
 
-    A list alone would wake nobody who waits in a system call. So Python writes a byte into a
-    pair of sockets whenever a signal comes: the self-pipe trick (Stevens, UNP; Bernstein).
+    A list alone would wake nobody who is blocked in a system call. So Python writes a byte into a
+    pair of sockets at each signal: the self-pipe trick (Stevens, UNP; Bernstein).
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    # The descriptor is Python's from now on; it stays open for as long as signals may come. When
-    # many have come it is full, and has long woken whom it should wake.
+    # From now on the descriptor belongs to Python, and stays open as long as signals may come.
+    # After very many signals the pair is full, but then its reader has long been woken.
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
 
     def on_stop_signal(number: int, _) -> None:
@@ -482,15 +501,16 @@ def catch_stop_signals() -> socket.socket:
 
 
 def ignore_stop_signals() -> None:
-    """Let no further signal have an effect: at its end Python drops handlers, but not this."""
-    # Python reports one that comes in the middle of this, with a traceback, as ignored: so it is.
+    """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
+    # A signal that comes during the next two lines makes Python report an exception that it has
+    # ignored, with a traceback. Ignoring it is all we want.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Listen, and say where on standard output; a failure ends the program with one line."""
+    """Listen, and say where on standard output. A failure ends the program with one line."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
@@ -498,9 +518,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise SystemExit(f"{VERSION}: {host!r} cannot be the name of a host") from None
     except (OSError, OverflowError) as error:
         raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
-    # Accepted connections inherit both options. TCP_NODELAY: an answer does not wait for the
-    # client's acknowledgement of the one before (Nagle). SO_SNDBUF: left alone, Linux lets the
-    # send buffer grow to megabytes, and for seconds nobody could see whether a slow client reads.
+    # Accepted connections inherit both options. With TCP_NODELAY an answer does not wait until the
+    # client has acknowledged the one before (Nagle). Without SO_SNDBUF Linux lets the send buffer
+    # grow to megabytes, and for seconds the server could not see whether a slow client reads.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
     host, port = listener.getsockname()[:2]
@@ -510,11 +530,12 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def announce(line: str) -> None:
-    """Print a line at once, though standard output may be a pipe."""
+    """Print a line at once, even if standard output is a pipe."""
     try:
         print(line, flush=True)
     except OSError as error:
-        # It is full, or nobody reads it. Closed, it is not tried again when Python ends.
+        # Standard output is full, or its reader is gone. Once closed, Python does not try to
+        # flush it again at its end.
         with contextlib.suppress(OSError):
             sys.stdout.close()
         raise SystemExit(f"{VERSION}: cannot write to standard output: {error}") from None
@@ -531,7 +552,7 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def parse_options() -> argparse.Namespace:
-    """Read the command line; a mistake ends the program with one line and status 2."""
+    """Read the command line. A mistake ends the program with one line and status 2."""
     parser = OptionParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="name or address to listen on")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
@@ -552,10 +573,10 @@ def parse_options() -> argparse.Namespace:
 def log_to_stderr(level: int) -> None:
     """Write each line of the log at once. What a full disk refuses is lost, and hurts nobody."""
     logging.raiseExceptions = False
-    # A program that is started without a standard error has none.
+    # A program may be started without a standard error.
     if sys.stderr is None:
         return
-    # A buffer would keep what was refused, and Python would try again at its end, and fail.
+    # A buffer would keep what the disk refused. Python would try again at its end, and fail.
     unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
     log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
     logging.basicConfig(stream=log, level=level)

@@ -1,0 +1,117 @@
+#!/usr/bin/env python3
+"""v3_broadcast, the model alone: v2_select, and what one client says goes to all the others."""
+
+import argparse
+import select
+import socket
+from collections.abc import Callable
+
+VERSION = "v3_broadcast"
+DEFAULT_PORT = 8003
+
+
+class Client:
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.name = ""
+        self.rest = b""
+        # What the kernel has not taken yet: send() takes what it has room for, often a part.
+        self.outbox = bytearray()
+        self.leaving = False
+
+
+class Server:
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.clients: dict[int, Client] = {}
+        self.members: dict[str, Client] = {}
+
+    def run_round(self) -> None:
+        readers = [fd for fd, client in self.clients.items() if not client.leaving]
+        writers = [fd for fd, client in self.clients.items() if client.outbox or client.leaving]
+        readable, writable, _ = select.select([self.listener.fileno(), *readers], writers, [])
+        for fd in readable:
+            if fd == self.listener.fileno():
+                self.accept_clients()
+            else:
+                self.attempt(self.take_turn, self.clients[fd])
+        for fd in writable:
+            if fd in self.clients:
+                self.attempt(self.flush, self.clients[fd])
+
+    def attempt(self, action: Callable[[Client], None], client: Client) -> None:
+        try:
+            action(client)
+        # A reset ends this client. Uncaught it would end the loop, and with it everyone.
+        except OSError:
+            self.drop(client)
+
+    def accept_clients(self) -> None:
+        connection, _ = self.listener.accept()
+        connection.setblocking(False)
+        client = Client(connection)
+        self.clients[connection.fileno()] = client
+        self.send(client, f"* {VERSION}: enter your name")
+
+    def take_turn(self, client: Client) -> None:
+        data = client.connection.recv(16 * 1024)
+        # One recv() may bring half a line, or many lines. The last piece has no end yet.
+        *lines, client.rest = (client.rest + data).split(b"\n")
+        while lines and not client.leaving:
+            self.on_line(client, lines.pop(0))
+        # No data is the end of the client's input.
+        if not data:
+            client.leaving = True
+
+    def on_line(self, client: Client, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if not client.name:
+            if text and text.casefold() not in self.members:
+                client.name = text
+                self.members[text.casefold()] = client
+                self.broadcast(client, f"* {text} joined")
+            self.send(client, f"* hello {text}" if client.name else f"! name {text} is taken")
+        elif text == "/quit":
+            self.send(client, f"* bye {client.name}")
+            client.leaving = True
+        elif text == "/list":
+            names = [self.members[key].name for key in sorted(self.members)]
+            self.send(client, f"* {len(names)} online: {', '.join(names)}")
+        elif text.startswith("/ping"):
+            self.send(client, f"* pong{text.removeprefix('/ping')}")
+        elif text:
+            self.broadcast(client, f"{client.name}: {text}")
+
+    def broadcast(self, sender: Client, line: str) -> None:
+        for client in self.members.values():
+            if client is not sender:
+                self.send(client, line)
+
+    def send(self, client: Client, line: str) -> None:
+        client.outbox += line.encode() + b"\n"
+
+    def flush(self, client: Client) -> None:
+        sent = client.connection.send(client.outbox)
+        del client.outbox[:sent]
+        if client.leaving and not client.outbox:
+            self.drop(client)
+
+    def drop(self, client: Client) -> None:
+        if self.members.pop(client.name.casefold(), None):
+            self.broadcast(client, f"* {client.name} left")
+        del self.clients[client.connection.fileno()]
+        client.connection.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT)
+    listener = socket.create_server(("127.0.0.1", parser.parse_args().port))
+    print(f"{VERSION} listening on 127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    server = Server(listener)
+    while True:
+        server.run_round()
+
+
+if __name__ == "__main__":
+    main()
