@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""v1_threads, the model alone: each client has a thread, and the thread waits in recv()."""
+"""v1_threads, the model alone: each client has a thread, and the thread waits in recv().
+
+diff -u small.py server.py shows what a server needs beyond the model.
+"""
 
 import argparse
 import socket
@@ -7,6 +10,7 @@ import threading
 
 VERSION = "v1_threads"
 DEFAULT_PORT = 8001
+READ_SIZE = 16 * 1024
 
 
 class Client:
@@ -40,7 +44,7 @@ class Server:
             self.drop(client)
 
     def take_turn(self, client: Client) -> None:
-        data = client.connection.recv(16 * 1024)
+        data = client.connection.recv(READ_SIZE)
         # One recv() may bring half a line, or many lines. The last piece has no end yet.
         *lines, client.rest = (client.rest + data).split(b"\n")
         while lines and not client.leaving:

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""v2_select, the model alone: one thread for all clients, and select() is where it waits."""
+"""v2_select, the model alone: one thread for all clients, and select() is where it waits.
+
+diff -u small.py server.py shows what a server needs beyond the model.
+"""
 
 import argparse
 import select
@@ -8,6 +11,7 @@ from collections.abc import Callable
 
 VERSION = "v2_select"
 DEFAULT_PORT = 8002
+READ_SIZE = 16 * 1024
 
 
 class Client:
@@ -54,7 +58,7 @@ class Server:
         self.send(client, f"* {VERSION}: enter your name")
 
     def take_turn(self, client: Client) -> None:
-        data = client.connection.recv(16 * 1024)
+        data = client.connection.recv(READ_SIZE)
         # One recv() may bring half a line, or many lines. The last piece has no end yet.
         *lines, client.rest = (client.rest + data).split(b"\n")
         while lines and not client.leaving:

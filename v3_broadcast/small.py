@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""v3_broadcast, the model alone: v2_select, and what one client says goes to all the others."""
+"""v3_broadcast, the model alone: v2_select, and what one client says goes to all the others.
+
+diff -u small.py server.py shows what a server needs beyond the model.
+"""
 
 import argparse
 import select
@@ -8,6 +11,7 @@ from collections.abc import Callable
 
 VERSION = "v3_broadcast"
 DEFAULT_PORT = 8003
+READ_SIZE = 16 * 1024
 
 
 class Client:
@@ -54,7 +58,7 @@ class Server:
         self.send(client, f"* {VERSION}: enter your name")
 
     def take_turn(self, client: Client) -> None:
-        data = client.connection.recv(16 * 1024)
+        data = client.connection.recv(READ_SIZE)
         # One recv() may bring half a line, or many lines. The last piece has no end yet.
         *lines, client.rest = (client.rest + data).split(b"\n")
         while lines and not client.leaving:

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""v4_asyncio, the model alone: each client has a coroutine, and all of them share one thread."""
+"""v4_asyncio, the model alone: each client has a coroutine, and all of them share one thread.
+
+diff -u small.py server.py shows what a server needs beyond the model.
+"""
 
 import argparse
 import asyncio
