@@ -44,6 +44,9 @@ CASES = {
     "empty lines": (b"\n\r\n   \n\t\n", [], []),
     "space before a command": (b" \t /ping x \r\n", ["* pong x"], []),
     "commands and texts": (b"/ping 1\nhi\n/ping 2\n", ["* pong 1", "* pong 2"], ["hi"]),
+}
+
+REFUSED_CASES = {
     "not UTF-8": (b"hi\xff\xfethere\n", [NOT_UTF8], []),
     "after an invalid line": (b"\xff\nhello\n", [NOT_UTF8], ["hello"]),
     "NUL": (b"he\x00llo\n", [CONTROL_CHARACTERS], []),
@@ -59,8 +62,18 @@ CASES = {
 @pytest.mark.parametrize("send", SENDERS, ids=lambda send: send.__name__.removeprefix("send_"))
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_bytes_give_the_same_result(conversation, case, send):
-    """F5, F1, F4, F6: whole, byte by byte, glued or cut, a line is what ends with LF."""
-    data, answers, texts = CASES[case]
+    """F5, F1, F6: whole, byte by byte, glued or cut, a line is what ends with LF."""
+    assert_outcome(conversation, send, *CASES[case])
+
+
+@pytest.mark.parametrize("send", SENDERS, ids=lambda send: send.__name__.removeprefix("send_"))
+@pytest.mark.parametrize("case", REFUSED_CASES)
+def test_a_refused_line_is_refused_however_it_comes(conversation, case, send):
+    """F4, F5: whole, byte by byte, glued or cut, it alone is refused, in its place."""
+    assert_outcome(conversation, send, *REFUSED_CASES[case])
+
+
+def assert_outcome(conversation, send, data, answers, texts):
     send(conversation, data)
     told, delivered = conversation.outcome()
     told = [line for line in told if line not in ("* pong before", "* pong after")]

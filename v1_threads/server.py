@@ -2,15 +2,15 @@
 """v1_threads: a thread for each client, blocking sockets.
 
 Each client has a thread of its own that does one thing after another: wait for input, answer, wait
-again. A waiting thread costs no CPU and stops nobody, and what it was doing is simply where it
-stands in the code. The limits are those of threads: each one costs memory and switches; what they
+again. A waiting thread costs no CPU and stops nobody, and its position in the code records what it
+was doing. The limits are those of threads: each one costs memory and switches; what they
 share needs a lock; and Python runs one at a time, so threads that compute take turns.
 
 Run it: python3 v1_threads/server.py. Talk to it: python3 client.py v1
 
 How to read it: start at main(), go on with serve(), then follow the way of a line: Server from
-accept_clients() down to flush(). On a first reading skip what stands below "When something goes
-wrong, and the end". F2, L3 and the like are the rules of PROTOCOL.md.
+accept_clients() down to flush(). On a first reading skip what is left of Server, below the headline
+"When something goes wrong, and the end". F2, L3 and the like are rules of PROTOCOL.md.
 small.py has the model alone; diff -u small.py server.py shows what the rules add to it.
 """
 
@@ -35,18 +35,18 @@ MAX_CLIENTS = 8000
 COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
 
 MAX_LINE = 1024  # bytes in a line without its ending (F2)
-READ_SIZE = 16 * 1024  # bytes of input that a client's turn takes in at most (F7)
-HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
-LINGER = 3.0  # seconds for which a client may go on sending after its good-bye (C4)
-STOP_TIME = 1.0  # seconds for which clients may take their last words when the server stops (L4)
-STOP_RETRY = 0.1  # seconds between two looks at clients that have not taken their last words
+READ_SIZE = 16 * 1024  # bytes of input that a client's turn reads at most (F7)
+HIGH_WATER = 256 * 1024  # bytes of unsent output above which lines have to wait (L3)
+LINGER = 3.0  # seconds for which a client may go on sending after our last words (C4)
+STOP_TIME = 1.0  # seconds in which clients may read our last words when the server stops (L4)
+STOP_RETRY = 0.1  # seconds between two looks at the clients that are left (L4)
 ACCEPT_RETRY = 0.1  # seconds between two attempts at accept() while it fails (L2)
 SWITCH_INTERVAL = 0.001  # seconds after which a thread that computes lets another one run
 SLOTS = 4  # threads with much to do that may run at once, see Server.slots
 
 
 class Client:
-    """One connection. It belongs to its own thread. Others read its name, and whether it waits."""
+    """One connection. It belongs to its own thread, but /list reads its name, see also stop()."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -59,9 +59,9 @@ class Client:
         self.outbox = bytearray()
         # How many milliseconds of work the client has asked for, 0 if none.
         self.work = 0
-        # The client still gets its last words, but what it says is ignored.
+        # The client still gets our last words, but what it says is ignored.
         self.leaving = False
-        # When the client has been silent for too long (L1), on the clock of time.monotonic().
+        # The time (time.monotonic()) from which on the client is idle (L1).
         self.idle_deadline = math.inf
         # The thread is in recv(), where it cannot notice that the server stops. See stop().
         self.waiting = False
@@ -80,7 +80,7 @@ class Server:
         self.clients: set[Client] = set()
         # Told whenever a client has gone. At the stop the server waits for that.
         self.client_gone = threading.Condition(self.registry)
-        # The clients that are in, by casefolded name.
+        # The clients that have a name, by casefolded name.
         self.members: dict[str, Client] = {}
         # Only this many threads with much to do run at once. Python runs one at a time anyway, and
         # where hundreds wait for the interpreter's lock, everyone waits long, signals included.
@@ -91,7 +91,7 @@ class Server:
         self.accept_failing = False
 
     def accept_clients(self) -> None:
-        """Start a thread for each client. This runs in a thread itself, because accept() blocks."""
+        """Start a thread for each client. This runs in its own: the main one waits for signals."""
         while not stop_signals:
             try:
                 connection, _ = self.listener.accept()
@@ -114,8 +114,10 @@ class Server:
             # The system has no thread left, or no memory for one.
             except (RuntimeError, MemoryError) as error:
                 self.on_accept_failed(error)
-                refuse(connection)
-                self.drop(client)
+                try:
+                    refuse(connection)
+                finally:
+                    self.drop(client)
 
     def serve_client(self, client: Client) -> None:
         """Serve one client from its greeting to its end: this is what its thread does."""
@@ -125,12 +127,13 @@ class Server:
             self.restart_idle_clock(client)
             while not client.leaving and not stop_signals:
                 self.take_turn(client)
+            # A client that is leaving has been told why already.
             self.say_last_words(client, "* server shutting down")
             self.finish(client)
         # A reset, mostly, or a client that takes no output or does not close (TimeoutError, which
         # is an OSError, too). It ends this connection and no other (L2, L3, L6).
         except OSError as error:
-            logging.debug("%s: %s", client.name, error)
+            logging.debug("lost %s: %s", client.name or "a client", error)
         # Whatever has ended the thread, the name and the descriptor are free again.
         finally:
             self.drop(client)
@@ -144,7 +147,8 @@ class Server:
         client.waiting = True
         try:
             return client.connection.recv(READ_SIZE)
-        # In this very moment stop() has spoken in our place, and has changed the timeout for that.
+        # At this very moment stop() has taken the connection over, and has set another timeout. The
+        # caller sees that the server stops.
         except BlockingIOError:
             return b""
         finally:
@@ -157,8 +161,10 @@ class Server:
         except TimeoutError:
             self.on_idle(client)
             return
+        if stop_signals:
+            return
         lines = deque(split_lines(client, data))
-        # A little input is processed immediately. A client that has sent much waits for a slot.
+        # A client that has sent much waits for a slot. A little input is processed immediately.
         slot = self.slots if len(data) == READ_SIZE else contextlib.nullcontext()
         while lines:
             with slot:
@@ -248,11 +254,14 @@ class Server:
         self.accept_failing = True
 
     def on_idle(self, client: Client) -> None:
-        """The client has sent no line for too long (L1)."""
+        """Tell a client that has sent no line for too long that it has to go (L1)."""
         self.say_last_words(client, "! idle timeout")
 
     def say_last_words(self, client: Client, words: str) -> None:
-        """Say why the client has to go, unless it has been told already: stop() may do that."""
+        """Say why the client has to go, unless somebody has: this thread, or stop() in its place.
+
+        stop() holds the registry while it speaks. So after this it leaves the connection alone.
+        """
         with self.registry:
             if client.leaving:
                 return
@@ -290,33 +299,41 @@ class Server:
             self.client_gone.notify()
 
     def stop(self) -> None:
-        """Give the clients time to take their last words (L4).
+        """Give the clients time to read our last words (L4).
 
-        A thread that has something to do sees the signal by itself, and says good-bye. A thread
-        that is blocked in recv() does not, and nothing wakes it without harm: after
-        shutdown(SHUT_RD) it could no longer tell when its client ends. So this thread says good-bye
-        in its place, and then the client's own end wakes it. Threads that are left over are
+        A busy thread sees the signal by itself, and speaks to its client. A thread that is blocked
+        in recv() does not, and no call wakes it without harm: after shutdown(SHUT_RD) it could no
+        longer see its client close, and finish() has to wait for that. So the main thread speaks in
+        its place, then the client closes, and that wakes the thread. Threads that are left over are
         daemons: they end with the program.
         """
         end = time.monotonic() + STOP_TIME
         with self.registry:
             while self.clients and time.monotonic() < end:
                 for client in self.clients:
-                    if client.waiting and not client.leaving:
-                        self.say_farewell_for(client)
+                    if client.waiting:
+                        self.speak_in_place_of_thread(client)
                 # This lets go of the registry while it waits.
                 self.client_gone.wait_for(lambda: not self.clients, STOP_RETRY)
 
-    def say_farewell_for(self, client: Client) -> None:
-        """Say good-bye in place of the client's thread, without waiting for anything."""
-        # The kernel has no room for the line because the client does not read: try again later. Or
-        # the client has gone, and its thread will see that.
+    def speak_in_place_of_thread(self, client: Client) -> None:
+        """Say that the server stops, without waiting for anything; stop() holds the registry.
+
+        What the kernel does not take now, because the client does not read, is tried again later.
+        """
+        if not client.leaving:
+            client.leaving = True
+            self.send(client, "* server shutting down")
+        if not client.outbox:
+            return
+        # Either the kernel has no room for it now, or the connection is broken, which the client's
+        # own thread is about to see.
         with contextlib.suppress(OSError):
             client.connection.settimeout(0)
-            # The kernel takes so short a line as a whole, or not at all.
-            client.connection.send(b"* server shutting down\n")
-            client.leaving = True
-            client.connection.shutdown(socket.SHUT_WR)
+            sent = client.connection.send(client.outbox)
+            del client.outbox[:sent]
+            if not client.outbox:
+                client.connection.shutdown(socket.SHUT_WR)
 
 
 class Slots:
@@ -352,12 +369,12 @@ class Slots:
                 self.free += 1
 
 
-def serve(listener: socket.socket, signals: socket.socket, options: argparse.Namespace) -> None:
+def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Namespace) -> None:
     """Serve until a signal asks to stop. Then say so to all clients."""
     # This is enough for us. The usual 8 MiB are only reserved, but 8000 times that may be refused.
     threading.stack_size(256 * 1024)
-    # Thread.start() returns once the new thread has run. Beside busy threads that takes a turn with
-    # the interpreter's lock, and so does each message of a quiet client.
+    # A thread that has something to do waits for the interpreter's lock. A busy thread offers it
+    # after this time (the usual 5 ms are long for newcomers and quiet clients).
     sys.setswitchinterval(SWITCH_INTERVAL)
     server = Server(listener, options)
     try:
@@ -365,7 +382,7 @@ def serve(listener: socket.socket, signals: socket.socket, options: argparse.Nam
     except (RuntimeError, MemoryError) as error:
         raise SystemExit(f"{VERSION}: cannot start a thread: {error}") from None
     # Python runs its signal handlers in the main thread, so this one does nothing but wait.
-    signals.recv(1)
+    wakeup.recv(1)
     # This wakes the thread in accept(), which close() would not. (macOS refuses it, because the
     # listener is not connected.)
     with contextlib.suppress(OSError):
@@ -453,8 +470,8 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for that long (C6), and return the answer.
 
-    This counts the CPU time of the calling thread. Beside another busy thread it takes twice as
-    long.
+    This counts the CPU time of the calling thread. Where two threads compute, as in v1, it takes
+    twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -465,8 +482,9 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet.
-    with connection, contextlib.suppress(OSError):
+    # The client may be gone already, or may not have sent anything yet. If there is no memory left
+    # for a thread, there may be none for its input, either.
+    with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
         connection.shutdown(socket.SHUT_WR)
@@ -502,8 +520,8 @@ def catch_stop_signals() -> socket.socket:
 
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
-    # A signal that comes during the next two lines makes Python report an exception that it has
-    # ignored, with a traceback. Ignoring it is all we want.
+    # When a signal's handler is removed before Python has called it, Python reports, with a
+    # traceback, that it ignores the signal. It shall, and without a word.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -520,7 +538,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
     # Accepted connections inherit both options. With TCP_NODELAY an answer does not wait until the
     # client has acknowledged the one before (Nagle). Without SO_SNDBUF Linux lets the send buffer
-    # grow to megabytes, and for seconds the server could not see whether a slow client reads.
+    # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
     host, port = listener.getsockname()[:2]
@@ -584,9 +602,9 @@ def log_to_stderr(level: int) -> None:
 
 def main() -> None:
     options = parse_options()
-    signals = catch_stop_signals()
+    wakeup = catch_stop_signals()
     listener = open_listener(options.host, options.port)
-    serve(listener, signals, options)
+    serve(listener, wakeup, options)
     ignore_stop_signals()
 
 

@@ -10,8 +10,8 @@ each round tells select() about every client, so idle clients cost time; no desc
 Run it: python3 v2_select/server.py. Talk to it: python3 client.py v2
 
 How to read it: start at main(), go on with serve(), then follow the way of a line: Server from
-run_round() down to flush(). On a first reading skip what stands below "When something goes wrong,
-and the end". F2, L3 and the like are the rules of PROTOCOL.md.
+run_round() down to flush(). On a first reading skip what is left of Server, below the headline
+"When something goes wrong, and the end". F2, L3 and the like are rules of PROTOCOL.md.
 small.py has the model alone; diff -u small.py server.py shows what the rules add to it.
 """
 
@@ -40,10 +40,10 @@ FD_SETSIZE = 1024 if os.name == "posix" else math.inf
 COMMANDS = "/help /list /ping [TEXT] /work MS /quit"
 
 MAX_LINE = 1024  # bytes in a line without its ending (F2)
-READ_SIZE = 16 * 1024  # bytes of input that a client's turn takes in at most (F7)
-HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
-LINGER = 3.0  # seconds for which a client may go on sending after its good-bye (C4)
-STOP_TIME = 1.0  # seconds for which clients may take their last words when the server stops (L4)
+READ_SIZE = 16 * 1024  # bytes of input that a client's turn reads at most (F7)
+HIGH_WATER = 256 * 1024  # bytes of unsent output above which lines have to wait (L3)
+LINGER = 3.0  # seconds for which a client may go on sending after our last words (C4)
+STOP_TIME = 1.0  # seconds in which clients may read our last words when the server stops (L4)
 TICK = 0.1  # seconds between two looks at the deadlines, and at a listener that failed
 
 
@@ -59,7 +59,7 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn. Meanwhile no more are read.
+        # Lines that have been read and wait for the client's turn. Until then we read no more.
         self.lines: deque[bytes] = deque()
         # Output that the kernel has not taken yet. The answers of one turn go out in one call.
         self.outbox = bytearray()
@@ -68,14 +68,14 @@ class Client:
         # The outbox has grown above HIGH_WATER, and is not down to half of it yet.
         self.congested = False
         # The end of the client's input has come.
-        self.ended = False
-        # The client still gets its last words, but what it says is ignored.
+        self.input_ended = False
+        # The client still gets our last words, but what it says is ignored.
         self.leaving = False
-        # When the client has been silent for too long (L1), on the clock of time.monotonic(). This
-        # is never, unless the server is reading from it.
+        # The time (time.monotonic()) from which on the client is idle (L1). There is none while the
+        # server does not read from it.
         self.idle_deadline = math.inf
-        # When the client must have read some output, or have closed (L2, L3, C4). This is never,
-        # unless the server is waiting for that.
+        # The time by which the client must have taken output, or closed (L2, L3, C4). There is none
+        # while the server does not wait for that.
         self.stall_deadline = math.inf
 
 
@@ -87,7 +87,7 @@ class Server:
         self.options = options
         # Every connection that has a place, by descriptor.
         self.clients: dict[int, Client] = {}
-        # The clients that are in, by casefolded name.
+        # The clients that have a name, by casefolded name.
         self.members: dict[str, Client] = {}
         # Clients with something to process, the one whose turn is next in front. A client that has
         # lines left after its turn goes to the end.
@@ -98,8 +98,8 @@ class Server:
         # accept() has failed. The listener is left alone until the next tick.
         self.accept_failing = False
         self.next_tick = time.monotonic() + TICK
-        # The client that made select() report the listener may have given up before accept()
-        # (see accept(2), ECONNABORTED). A blocking accept() would then wait for the next one.
+        # A client may give up between select() and accept() (see accept(2), ECONNABORTED). A
+        # blocking accept() would then wait for the next one.
         listener.setblocking(False)
 
     def run_round(self) -> None:
@@ -107,43 +107,44 @@ class Server:
         seconds = TICK if self.clients or self.accept_failing else None
         if self.ready:
             seconds = 0
+        # The writers are there to end the wait. In the end all of them are tried.
         readable, _, _ = select.select(self.readers, self.writers, (), seconds)
         for fd in readable:
             if fd in self.clients:
                 self.attempt(self.receive, self.clients[fd])
         if self.listener.fileno() in readable:
             self.accept_clients()
-        # The last round may have taken long. Only now do we know who has sent something meanwhile.
+        # The deadlines come after the reading, because the last round may have taken long, and a
+        # client may have sent its line in time meanwhile.
         if time.monotonic() >= self.next_tick:
             self.on_tick()
         # Each client that is ready gets one turn. If that takes long (/work does), the rest of them
-        # wait for the next round, because somebody has to look at select() meanwhile.
+        # wait for the next round, so that select() is called again soon.
         for _ in range(len(self.ready)):
             self.take_turn(self.ready.popleft())
             if time.monotonic() >= self.next_tick:
                 break
-        # Most sockets have room, so this does not wait until select() has reported them.
-        for fd in list(self.writers):
-            self.attempt(self.flush, self.clients[fd])
+        self.flush_outboxes()
 
     def attempt(self, action: Callable[[Client], None], client: Client) -> None:
         """Do what may fail with one client, without any harm to the others."""
         try:
             action(client)
-        # Not now, then. Even select() may report a socket that is not ready (select(2), BUGS).
+        # The socket is not ready, though select() may have said so (select(2), BUGS). The next
+        # round tries again.
         except BlockingIOError:
             pass
         # A reset, mostly. It ends this connection and no other (L6).
         except OSError as error:
-            logging.debug("%s: %s", client.name, error)
+            logging.debug("lost %s: %s", client.name or "a client", error)
             self.drop(client)
 
     def accept_clients(self) -> None:
-        """Let in all clients that wait at the listener, at most as many as select() can watch."""
+        """Let in all clients that wait at the listener, at most MAX_CLIENTS in one round."""
         for _ in range(MAX_CLIENTS):
             try:
                 connection, _ = self.listener.accept()
-            # That was the last one.
+            # There was no other one.
             except BlockingIOError:
                 self.accept_failing = False
                 return
@@ -179,15 +180,16 @@ class Server:
         # No data is the end of input, and select() would report it for ever. The client may still
         # read, though (L5).
         if not data:
-            client.ended = True
+            client.input_ended = True
             self.stop_reading(client)
         if client.leaving:
-            if client.ended and not client.outbox:
+            if client.input_ended and not client.outbox:
                 self.drop(client)
             return
         client.lines.extend(split_lines(client, data))
-        # Half a line is nothing to take a turn for, and it does not restart the idle clock (L1).
-        if client.lines or client.ended or b"\n" in data:
+        # Half a line is nothing to take a turn for, and does not restart the idle clock (L1). The
+        # end of a line that was too long does, though `lines` has nothing of it.
+        if client.lines or client.input_ended or b"\n" in data:
             self.stop_reading(client)
             self.ready.append(client)
 
@@ -215,7 +217,7 @@ class Server:
         """Decide what the client waits for: its next turn, its end, or its own next line."""
         if client.lines or client.work:
             self.ready.append(client)
-        elif client.ended:
+        elif client.input_ended:
             self.finish(client)
         else:
             self.start_reading(client)
@@ -253,6 +255,11 @@ class Server:
         client.outbox += line.encode() + b"\n"
         self.writers.add(client.fd)
 
+    def flush_outboxes(self) -> None:
+        """Send what can be sent. Most sockets have room, so do not ask select() first."""
+        for fd in list(self.writers):
+            self.attempt(self.flush, self.clients[fd])
+
     def flush(self, client: Client) -> None:
         """Send what the kernel takes of the outbox. The rest waits there for the next round."""
         sent = client.connection.send(client.outbox)
@@ -277,7 +284,7 @@ class Server:
             client.congested = False
             client.stall_deadline = math.inf
             self.schedule(client)
-        if client.leaving and not client.outbox:
+        elif client.leaving and not client.outbox:
             self.end_output(client)
 
     def on_accept_failed(self, error: Exception) -> None:
@@ -288,6 +295,8 @@ class Server:
 
     def on_tick(self) -> None:
         """Look at everyone's deadlines. A tenth of a second is precise enough for people."""
+        # The last round may have taken long, and clients may have read meanwhile.
+        self.flush_outboxes()
         now = time.monotonic()
         self.next_tick = now + TICK
         # accept() may work again by now.
@@ -301,12 +310,12 @@ class Server:
                 self.finish(client)
 
     def on_idle(self, client: Client) -> None:
-        """The client has sent no line for too long (L1)."""
+        """Tell a client that has sent no line for too long that it has to go (L1)."""
         self.send(client, "! idle timeout")
         client.leaving = True
 
     def on_stalled(self, client: Client) -> None:
-        """The client has taken no output for too long, or does not close (L2, L3, C4)."""
+        """Drop a client that takes no output for too long, or does not close (L2, L3, C4)."""
         self.drop(client)
 
     def leave(self, client: Client) -> None:
@@ -328,7 +337,7 @@ class Server:
         """
         self.leave(client)
         client.idle_deadline = math.inf
-        if not client.ended:
+        if not client.input_ended:
             self.readers.add(client.fd)
         client.stall_deadline = time.monotonic() + self.options.stall_timeout
         if not client.outbox:
@@ -336,7 +345,7 @@ class Server:
 
     def end_output(self, client: Client) -> None:
         """Say that there is no more output. Then only the client's end is missing."""
-        if client.ended:
+        if client.input_ended:
             self.drop(client)
         else:
             client.connection.shutdown(socket.SHUT_WR)
@@ -351,7 +360,7 @@ class Server:
         client.connection.close()
 
     def stop(self) -> None:
-        """Give the clients time to take their last words (L4)."""
+        """Give the clients time to read our last words (L4)."""
         end = time.monotonic() + STOP_TIME
         self.readers.discard(self.listener.fileno())
         self.listener.close()
@@ -363,14 +372,14 @@ class Server:
             self.run_round()
 
 
-def serve(listener: socket.socket, signals: socket.socket, options: argparse.Namespace) -> None:
+def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Namespace) -> None:
     """Serve until a signal asks to stop. Then say so to all clients."""
     server = Server(listener, options)
     # Nobody reads from this socket. It is there to make select() return when a signal comes.
-    server.readers.add(signals.fileno())
+    server.readers.add(wakeup.fileno())
     while not stop_signals:
         server.run_round()
-    server.readers.discard(signals.fileno())
+    server.readers.discard(wakeup.fileno())
     server.stop()
 
 
@@ -453,8 +462,8 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for that long (C6), and return the answer.
 
-    This counts the CPU time of the calling thread. Beside another busy thread it takes twice as
-    long.
+    This counts the CPU time of the calling thread. Where two threads compute, as in v1, it takes
+    twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -465,8 +474,9 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet.
-    with connection, contextlib.suppress(OSError):
+    # The client may be gone already, or may not have sent anything yet. If there is no memory left
+    # for a thread, there may be none for its input, either.
+    with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
         connection.shutdown(socket.SHUT_WR)
@@ -502,8 +512,8 @@ def catch_stop_signals() -> socket.socket:
 
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
-    # A signal that comes during the next two lines makes Python report an exception that it has
-    # ignored, with a traceback. Ignoring it is all we want.
+    # When a signal's handler is removed before Python has called it, Python reports, with a
+    # traceback, that it ignores the signal. It shall, and without a word.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -520,7 +530,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
     # Accepted connections inherit both options. With TCP_NODELAY an answer does not wait until the
     # client has acknowledged the one before (Nagle). Without SO_SNDBUF Linux lets the send buffer
-    # grow to megabytes, and for seconds the server could not see whether a slow client reads.
+    # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
     host, port = listener.getsockname()[:2]
@@ -584,9 +594,9 @@ def log_to_stderr(level: int) -> None:
 
 def main() -> None:
     options = parse_options()
-    signals = catch_stop_signals()
+    wakeup = catch_stop_signals()
     listener = open_listener(options.host, options.port)
-    serve(listener, signals, options)
+    serve(listener, wakeup, options)
     ignore_stop_signals()
 
 

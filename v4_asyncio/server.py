@@ -4,14 +4,14 @@
 Each client again has code that does one thing after another, as in v1, but all on one thread, as in
 v3: at an `await` a coroutine hands the thread to the next one that can go on. Nothing else runs
 between two awaits, so nothing needs a lock against the others. The loop waits in epoll or kqueue,
-which is told of a client once, not at each wait. So idle clients cost no time, and no descriptor is
-too high. The limit is the price of a message: it takes more steps of Python than in v3.
+which is told of a client once, not at each wait. So idle clients cost no time, and descriptors
+above 1023 work, too. The limit is the price of a message: it takes more steps of Python than in v3.
 
 Run it: python3 v4_asyncio/server.py. Talk to it, in two terminals: python3 client.py v4
 
 How to read it: start at main(), go on with serve(), then follow the way of a line: Server from
-serve_client() down to flush(). On a first reading skip what stands below "When something goes
-wrong, and the end". F2, L3 and the like are the rules of PROTOCOL.md.
+serve_client() down to flush(). On a first reading skip what is left of Server, below the headline
+"When something goes wrong, and the end". F2, L3 and the like are rules of PROTOCOL.md.
 small.py has the model alone; diff -u small.py server.py shows what the rules add to it.
 """
 
@@ -37,12 +37,12 @@ MAX_CLIENTS = 50_000
 COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
 
 MAX_LINE = 1024  # bytes in a line without its ending (F2)
-READ_SIZE = 16 * 1024  # bytes of input that a client's turn takes in at most (F7)
-HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
+READ_SIZE = 16 * 1024  # bytes of input that a client's turn reads at most (F7)
+HIGH_WATER = 256 * 1024  # bytes of unsent output above which lines have to wait (L3)
 BATCH_SIZE = 32 * 1024  # bytes of what a client says that go to the others in one piece (L3)
 LONGEST_SAID_LINE = 80 + 2 + MAX_LINE + 1  # bytes in `NAME: TEXT` and its ending (H2, F2)
-LINGER = 3.0  # seconds for which a client may go on sending after its good-bye (C4)
-STOP_TIME = 1.0  # seconds for which clients may take their last words when the server stops (L4)
+LINGER = 3.0  # seconds for which a client may go on sending after our last words (C4)
+STOP_TIME = 1.0  # seconds in which clients may read our last words when the server stops (L4)
 FLUSH_RETRY = 0.1  # seconds between two looks at a stream that still has output to send
 SWITCH_INTERVAL = 0.001  # seconds after which a thread that computes lets another one run
 ACCEPTS_PER_ROUND = 100  # newcomers that are let in before the others get their turn
@@ -61,21 +61,23 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn. Meanwhile no more are read.
+        # Lines that have been read and wait for the client's turn. Until then we read no more.
         self.lines: deque[bytes] = deque()
         # What the client has said in this turn, for all the others.
         self.said = bytearray()
         # Output that the stream has not been given yet. What gathers here goes out in one call.
         self.outbox = bytearray()
+        # Whether flush_gathered() is going to be called.
+        self.flush_is_scheduled = False
         # How many milliseconds of work the client has asked for, 0 if none.
         self.work = 0
         # The result to come, once the work has been given to its thread.
         self.working: asyncio.Future | None = None
         # The end of the client's input has come.
-        self.ended = False
-        # The client still gets its last words, but what it says is ignored.
+        self.input_ended = False
+        # The client still gets our last words, but what it says is ignored.
         self.leaving = False
-        # When the client has been silent for too long (L1), on the clock of time.monotonic().
+        # The time (time.monotonic()) from which on the client is idle (L1).
         self.idle_deadline = math.inf
 
 
@@ -89,10 +91,10 @@ class Server:
         self.worker = worker
         # Every connection that has a place.
         self.clients: set[Client] = set()
-        # The clients that are in, by casefolded name.
+        # The clients that have a name, by casefolded name.
         self.members: dict[str, Client] = {}
-        # The queue for a turn. This lock guards nothing. A lock goes to the coroutine that has
-        # waited longest, and that makes it a queue. See wait_for_turn().
+        # Coroutines that wait for a turn stand in line for this lock. It guards nothing, but it
+        # goes to the one that has waited longest. See wait_for_turn().
         self.turns = asyncio.Lock()
         # Clients whose outbox is too full, each with the task that waits until it has read. While
         # there are any, nobody's lines are processed.
@@ -117,9 +119,9 @@ class Server:
             try:
                 while not client.leaving and not stop_signals:
                     await self.take_turns_until_idle(client)
-            # This is stop(). There is still something to say, so the cancellation ends here. Then
-            # the documentation asks for uncancel(), and without it Python 3.11.2 takes a timeout in
-            # finish() for another cancellation.
+            # stop() has cancelled us. We still have something to say, so this ends here. Then the
+            # documentation asks for uncancel(), and Python 3.11.2 needs it: without it a timeout in
+            # finish() is not told from the cancellation.
             except asyncio.CancelledError:
                 client.task.uncancel()
             if not client.leaving:
@@ -128,7 +130,7 @@ class Server:
         # A reset, mostly, or a client that takes no output or does not close (TimeoutError, which
         # is an OSError, too). It ends this connection and no other (L2, L3, L6).
         except OSError as error:
-            logging.debug("%s: %s", client.name, error)
+            logging.debug("lost %s: %s", client.name or "a client", error)
         # Whatever has ended the coroutine, the name and the descriptor are free again.
         finally:
             self.drop(client)
@@ -152,17 +154,17 @@ class Server:
         data = await client.reader.read(READ_SIZE)
         # No data is the end of input. The client may still read, though (L5).
         if not data:
-            client.ended = True
+            client.input_ended = True
         client.lines.extend(split_lines(client, data))
         # There may be more input, and then read() returns at once: an await that lets nobody else
-        # run. So clients that send much queue up. In each round of the loop one of them goes on,
-        # and all clients that send little (F7).
+        # run. So a client that sends much stands in line: each round of the loop lets one of them
+        # go on. Clients that send little do not wait (F7).
         if len(data) == READ_SIZE:
             await self.wait_for_turn()
         return b"\n" in data
 
     async def take_turns_until_idle(self, client: Client) -> None:
-        """Take turn after turn, until the client leaves, or has been silent for too long.
+        """Take turn after turn, until the client leaves, or the timer for its silence goes off.
 
         Moving a timeout at each line would be a large part of a message's cost. So it is set once,
         to the deadline as it is now. When it goes off, look whether the deadline has moved since.
@@ -204,7 +206,7 @@ class Server:
             self.deliver(client)
         if client.lines or client.work:
             return
-        if client.ended:
+        if client.input_ended:
             client.leaving = True
         elif line_has_ended:
             self.restart_idle_clock(client)
@@ -249,7 +251,7 @@ class Server:
         self.send(recipient, f"@{client.name}: {text.strip()}")
 
     def broadcast(self, sender: Client, line: str) -> None:
-        """Say a line to everyone else who is in. deliver() passes on all that one turn says."""
+        """Gather a line for everyone else who is in. deliver() passes on what one turn has said."""
         sender.said += line.encode() + b"\n"
         # One more line might be too much for a batch.
         if len(sender.said) > BATCH_SIZE - LONGEST_SAID_LINE:
@@ -258,7 +260,7 @@ class Server:
     def deliver(self, sender: Client) -> None:
         """Put what the sender has said in the outbox of everyone else who is in.
 
-        This can neither wait nor fail: what a client's kernel does not take, its stream keeps. All
+        This can neither wait nor fail, because what a kernel does not take, its stream keeps. All
         outboxes grow in the same order, so all clients see the same conversation (D4).
         """
         for client in self.members.values():
@@ -270,13 +272,13 @@ class Server:
                     self.flush(client)
         sender.said.clear()
 
-    # The hold. When an outbox is full, it does not help if its client is silent, because the others
-    # fill it. Throwing lines away would be a lie to that client, dropping it at once would punish a
-    # moment's absence, and storing more would fill the memory. So while any client's outbox is
-    # above HIGH_WATER, the server processes no lines and reads no input from anyone, and TCP makes
-    # the senders wait. The hold ends when each such outbox is down to half of HIGH_WATER, or its
-    # client has been dropped: it has --stall-timeout for that. (At half, because just below the
-    # mark the few bytes that a deaf client's kernel takes now and then would restart its time.)
+    # The hold. Making only the slow client wait would not help, because the others fill its outbox.
+    # Throwing lines away would be a lie to that client, dropping it at once would punish a moment's
+    # absence, and storing more would fill the memory. So while any client's outbox is above
+    # HIGH_WATER, the server processes nobody's lines and reads nobody's input, and TCP makes the
+    # senders wait. The hold ends when each such outbox is down to half of HIGH_WATER, or its client
+    # has been dropped: it has --stall-timeout for that. (Half, because a client that takes a few
+    # bytes now and then would otherwise end the hold, cause the next one, and get new time.)
 
     def hold(self, client: Client) -> None:
         """Process nobody's lines until this client has read."""
@@ -294,7 +296,9 @@ class Server:
         # The time is over (TimeoutError), or a reset has ended the connection.
         except OSError:
             stalled = True
-        del self.holders[client]
+        # After a release() the client is no holder any more.
+        finally:
+            self.holders.pop(client, None)
         if stalled:
             self.on_stalled(client)
 
@@ -304,7 +308,7 @@ class Server:
             self.holders.pop(client).cancel()
 
     async def wait_for_turn(self) -> None:
-        """Queue up for the next round of the loop, and wait until nobody holds the room."""
+        """Stand in line for the next round of the loop, and wait until nobody holds the room."""
         async with self.turns:
             await asyncio.sleep(0)
             while self.holders:
@@ -323,7 +327,7 @@ class Server:
         self.send(client, client.working.result())
         client.working = None
         client.work = 0
-        # While the client has lines left nothing is read, so look whether it has gone.
+        # Only reading reports a lost connection, and while there are lines we do not read.
         if client.writer.is_closing():
             raise ConnectionResetError("the client went while its work was done")
 
@@ -333,7 +337,8 @@ class Server:
 
     def queue(self, client: Client, data: bytes) -> None:
         """Put bytes in the outbox. The next round of the loop sends them."""
-        if not client.outbox:
+        if not client.flush_is_scheduled:
+            client.flush_is_scheduled = True
             self.loop.call_soon(self.flush_gathered, client)
         client.outbox += data
         if len(client.outbox) + client.writer.transport.get_write_buffer_size() > HIGH_WATER:
@@ -345,9 +350,10 @@ class Server:
         Since Python 3.12 the stream keeps each piece separately, and adds up their sizes whenever
         it is asked for it. Thousands of lines for one deaf client would slow down everyone.
         """
-        if client.writer.transport.get_write_buffer_size():
+        if client.outbox and client.writer.transport.get_write_buffer_size():
             self.loop.call_later(FLUSH_RETRY, self.flush_gathered, client)
         else:
+            client.flush_is_scheduled = False
             self.flush(client)
 
     def flush(self, client: Client) -> None:
@@ -372,7 +378,7 @@ class Server:
         writer.transport.abort()
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict) -> None:
-        """asyncio calls this for what happens outside of our coroutines: accept() fails, mostly."""
+        """asyncio calls this for an error that no coroutine catches: accept() fails, mostly."""
         if "socket" in context:
             self.on_accept_failed(context["exception"])
         elif not stop_signals:
@@ -385,12 +391,12 @@ class Server:
         self.accept_failing = True
 
     def on_idle(self, client: Client) -> None:
-        """The client has sent no line for too long (L1)."""
+        """Tell a client that has sent no line for too long that it has to go (L1)."""
         self.send(client, "! idle timeout")
         client.leaving = True
 
     def on_stalled(self, client: Client) -> None:
-        """The client holds the room for too long (L3)."""
+        """Drop a client that holds the room for too long (L3)."""
         self.drop(client)
 
     async def wait_until_sent(self, client: Client) -> None:
@@ -442,7 +448,7 @@ class Server:
         client.writer.transport.abort()
 
     async def stop(self) -> None:
-        """Give the clients time to take their last words (L4).
+        """Give the clients time to read our last words (L4).
 
         A coroutine that has something to do sees the signal by itself. One that waits does not, so
         a cancellation wakes it.
@@ -473,12 +479,12 @@ def start_worker() -> ThreadPoolExecutor:
 
 async def serve(
     listener: socket.socket,
-    signals: socket.socket,
+    wakeup: socket.socket,
     worker: ThreadPoolExecutor,
     options: argparse.Namespace,
 ) -> None:
     """Serve until a signal asks to stop. Then say so to all clients."""
-    signals.setblocking(False)
+    wakeup.setblocking(False)
     server = Server(worker, options)
     server.loop.set_exception_handler(server.on_loop_error)
     # For asyncio the backlog is two things: how many newcomers it lets in per round, which should
@@ -487,7 +493,7 @@ async def serve(
         server.serve_client, sock=listener, limit=READ_SIZE, backlog=ACCEPTS_PER_ROUND
     )
     listener.listen(socket.SOMAXCONN)
-    await server.loop.sock_recv(signals, 1)
+    await server.loop.sock_recv(wakeup, 1)
     accepting.close()
     await server.stop()
 
@@ -571,8 +577,8 @@ def parse_work(argument: str) -> int:
 def burn_cpu(milliseconds: int) -> str:
     """Compute for that long (C6), and return the answer.
 
-    This counts the CPU time of the calling thread. Beside another busy thread it takes twice as
-    long.
+    This counts the CPU time of the calling thread. Where two threads compute, as in v1, it takes
+    twice as long.
     """
     end = time.thread_time() + milliseconds / 1000
     while time.thread_time() < end:
@@ -583,8 +589,9 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet.
-    with connection, contextlib.suppress(OSError):
+    # The client may be gone already, or may not have sent anything yet. If there is no memory left
+    # for a thread, there may be none for its input, either.
+    with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
         connection.shutdown(socket.SHUT_WR)
@@ -620,8 +627,8 @@ def catch_stop_signals() -> socket.socket:
 
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
-    # A signal that comes during the next two lines makes Python report an exception that it has
-    # ignored, with a traceback. Ignoring it is all we want.
+    # When a signal's handler is removed before Python has called it, Python reports, with a
+    # traceback, that it ignores the signal. It shall, and without a word.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -638,7 +645,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
     # Accepted connections inherit both options. With TCP_NODELAY an answer does not wait until the
     # client has acknowledged the one before (Nagle). Without SO_SNDBUF Linux lets the send buffer
-    # grow to megabytes, and for seconds the server could not see whether a slow client reads.
+    # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
     host, port = listener.getsockname()[:2]
@@ -702,10 +709,10 @@ def log_to_stderr(level: int) -> None:
 
 def main() -> None:
     options = parse_options()
-    signals = catch_stop_signals()
+    wakeup = catch_stop_signals()
     worker = start_worker()
     listener = open_listener(options.host, options.port)
-    asyncio.run(serve(listener, signals, worker, options))
+    asyncio.run(serve(listener, wakeup, worker, options))
     ignore_stop_signals()
 
 
