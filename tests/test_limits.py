@@ -232,16 +232,20 @@ def test_who_is_refused_may_talk_all_the_same(launch_server, connect, join):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
-def test_who_has_talked_before_it_is_refused(launch_server, connect, join):
+@pytest.mark.parametrize(("number", "descriptors"), [(10, 1024), (60, 64)])
+def test_who_has_talked_before_it_is_refused(
+    launch_server, connect, join, limit_descriptors, number, descriptors
+):
     """L2: what it has sent is read before the close, for a reset could overtake `! server full`.
 
-    The server is stopped while they connect and talk, so it finds all that when it accepts.
+    The server is stopped while they connect and talk, so it finds all that when it accepts. To
+    refuse many at once takes no descriptor for each of them.
     """
-    server = launch_server("--max-clients", "1")
+    server = launch_server("--max-clients", "1", preexec_fn=limit_descriptors(descriptors))
     join(server, "alice")
     halt(server.process)
     try:
-        refused = [connect(server) for _ in range(10)]
+        refused = [connect(server) for _ in range(number)]
         for client in refused:
             client.send_bytes(b"bob\n" + b"hello\n" * 500)
     finally:

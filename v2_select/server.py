@@ -209,7 +209,7 @@ class Server:
         if client.leaving:
             self.finish(client)
         elif len(client.outbox) > HIGH_WATER:
-            self.wait_for_reader(client)
+            self.on_congested(client)
         else:
             self.schedule(client)
 
@@ -271,8 +271,8 @@ class Server:
 
     # ---- When something goes wrong, and the end ----
 
-    def wait_for_reader(self, client: Client) -> None:
-        """Process none of the client's lines until it has read: it has a full outbox (L3)."""
+    def on_congested(self, client: Client) -> None:
+        """The client's outbox is too full: process none of its lines until it has read (L3)."""
         client.congested = True
         client.stall_deadline = time.monotonic() + self.options.stall_timeout
 

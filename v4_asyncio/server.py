@@ -18,6 +18,7 @@ small.py has the model alone; diff -u small.py server.py shows what the rules ad
 import argparse
 import asyncio
 import contextlib
+import errno
 import io
 import itertools
 import logging
@@ -46,6 +47,7 @@ STOP_TIME = 1.0  # seconds in which clients may read our last words when the ser
 FLUSH_RETRY = 0.1  # seconds between two looks at a stream that still has output to send
 SWITCH_INTERVAL = 0.001  # seconds after which a thread that computes lets another one run
 ACCEPTS_PER_ROUND = 100  # newcomers that are let in before the others get their turn
+ACCEPT_PAUSE = 0.5  # seconds without accept() when it has failed; asyncio tries again after one
 
 
 class Client:
@@ -89,8 +91,10 @@ class Server:
         self.loop = asyncio.get_running_loop()
         # One thread computes for all clients, see do_work().
         self.worker = worker
-        # Every connection that has a place.
+        # Every connection that has a place, and the descriptors of those that have been accepted,
+        # but for which asyncio has not called serve_client() yet.
         self.clients: set[Client] = set()
+        self.arriving: set[int] = set()
         # The clients that have a name, by casefolded name.
         self.members: dict[str, Client] = {}
         # Coroutines that wait for a turn stand in line for this lock. It guards nothing, but it
@@ -106,12 +110,9 @@ class Server:
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Serve one client from its greeting to its end. asyncio calls this for each connection."""
-        self.accept_failing = False
-        if len(self.clients) >= self.options.max_clients:
-            self.turn_away(writer)
-            return
         client = Client(reader, writer)
         self.clients.add(client)
+        self.arriving.discard(writer.get_extra_info("socket").fileno())
         try:
             self.limit_buffers(client)
             self.send(client, f"* {VERSION}: enter your name")
@@ -369,19 +370,11 @@ class Server:
 
     # ---- When something goes wrong, and the end ----
 
-    def turn_away(self, writer: asyncio.StreamWriter) -> None:
-        """Refuse a connection for which there is no place (L2)."""
-        # The stream owns its socket, but refuse() closes what it is given. Without a descriptor for
-        # the second one (EMFILE) the connection is closed without a word.
-        with contextlib.suppress(OSError):
-            refuse(writer.get_extra_info("socket").dup())
-        writer.transport.abort()
-
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict) -> None:
-        """asyncio calls this for an error that no coroutine catches: accept() fails, mostly."""
-        if "socket" in context:
-            self.on_accept_failed(context["exception"])
-        elif not stop_signals:
+        """Report an error that no coroutine has caught. asyncio calls this for each."""
+        # What comes with a socket is a failed accept(), and Listener has seen to that. After the
+        # signal asyncio may still try to use the listener, which is closed.
+        if "socket" not in context and not stop_signals:
             loop.default_exception_handler(context)
 
     def on_accept_failed(self, error: Exception) -> None:
@@ -463,6 +456,42 @@ class Server:
             self.drop(client)
 
 
+class Listener(socket.socket):
+    """The listening socket. asyncio calls its accept(), up to ACCEPTS_PER_ROUND times in a row.
+
+    A usual socket would let in more clients than there are places, because serve_client() runs only
+    later. And out of descriptors (EMFILE) asyncio would try again at once, up to 100 times, with a
+    timer for each, and each timer would do the same a second later.
+    """
+
+    def __init__(self, listener: socket.socket, server: Server) -> None:
+        super().__init__(fileno=listener.detach())
+        self.server = server
+        # When accept() has failed, on the clock of time.monotonic().
+        self.failed_at = -math.inf
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Accept a connection. BlockingIOError: not now. OSError: try again after a second."""
+        if time.monotonic() < self.failed_at + ACCEPT_PAUSE:
+            raise BlockingIOError("asyncio tries again at once, but that is too soon")
+        try:
+            connection, address = super().accept()
+        # Nobody is waiting, or the client has given up.
+        except (BlockingIOError, ConnectionAbortedError):
+            raise
+        except (OSError, MemoryError) as error:
+            self.failed_at = time.monotonic()
+            self.server.on_accept_failed(error)
+            # This is the error for which asyncio waits a second.
+            raise OSError(errno.EMFILE, "cannot accept") from error
+        self.server.accept_failing = False
+        if len(self.server.clients) + len(self.server.arriving) >= self.server.options.max_clients:
+            refuse(connection)
+            raise BlockingIOError("the client was refused, see again in the next round")
+        self.server.arriving.add(connection.fileno())
+        return connection, address
+
+
 def start_worker() -> ThreadPoolExecutor:
     """Return the one thread that computes, see do_work()."""
     # A thread that computes has to offer the interpreter's lock to the loop this often.
@@ -489,6 +518,7 @@ async def serve(
     server.loop.set_exception_handler(server.on_loop_error)
     # For asyncio the backlog is two things: how many newcomers it lets in per round, which should
     # be few, and how many the kernel queues until then, which should be many. So listen() again.
+    listener = Listener(listener, server)
     accepting = await asyncio.start_server(
         server.serve_client, sock=listener, limit=READ_SIZE, backlog=ACCEPTS_PER_ROUND
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.launcher import LaunchError
 from tests.zoo.catalogue import Bug, ZooError
 from tests.zoo.scripts import script_of
-from tests.zoo.stage import NotHere, Row, Stage
+from tests.zoo.stage import NotHere, Row, Script, Stage
 
 STEP_WIDTH = 28
 SEEN_WIDTH = 24
@@ -18,51 +18,56 @@ WRONG = " <-"
 
 
 def play(bug: Bug) -> bool:
-    """Print what is seen of both servers; returns whether the bug has shown.
-
-    It shows if something is wrong with the broken server, and nothing with the right one. Raises
-    ZooError where this platform cannot show it, or a server does not play along.
-    """
+    """Print what is seen of both servers; returns whether the bug has shown. Raises ZooError."""
     print(f"{bug.name}: {bug.headline}\n({bug.version}; it breaks rule {bug.rule})\n")
-    _print_columns("", "with the bug (wrong: <-)", "without the bug")
-    differences = []
-    right_is_right = True
-    # Closed at once, whatever happens: it is what ends the servers.
-    with contextlib.closing(_rows(bug)) as rows:
-        for with_bug, without in rows:
-            _print_rows(with_bug, without)
-            right_is_right = right_is_right and not without.wrong
-            if with_bug.wrong and not without.wrong:
-                differences.append((with_bug, without))
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        programs = {
+            "with the bug (wrong: <-)": bug.write_copy(Path(folder, "broken"), broken=True),
+            "without the bug": bug.write_copy(Path(folder, "right"), broken=False),
+        }
+        seen = play_beside(script_of(bug.name), bug.profile, programs)
     print()
-    if not differences or not right_is_right:
+    if seen is None:
         print("Not seen: this time the two do not differ as they should.")
         return False
-    print(textwrap.fill(f"Seen: {_difference(*differences[0])}", 80))
+    print(textwrap.fill(f"Seen: {_difference(*seen)}", 80))
     print(f"Why, and the diff: python3 -m tests.zoo show {bug.name}")
     return True
 
 
-def _rows(bug: Bug) -> Iterator[tuple[Row, Row]]:
-    """What is seen of the broken server and of the right one, as it is seen. Raises ZooError."""
-    script = script_of(bug.name)
-    with tempfile.TemporaryDirectory(prefix="zoo-") as folder, contextlib.ExitStack() as stages:
-        broken, right = (
-            stages.enter_context(Stage(program, bug.profile))
-            for program in (
-                bug.write_copy(Path(folder, "broken"), broken=True),
-                bug.write_copy(Path(folder, "right"), broken=False),
-            )
-        )
+def play_beside(script: Script, profile: str, programs: dict[str, Path]) -> tuple[Row, Row] | None:
+    """Play a script to two servers, {heading: program}, the one that is wrong first; print rows.
+
+    Returns the first two rows that differ as they should: something is wrong with the first server,
+    and nothing with the second. Raises ZooError where this platform cannot show it, or a server
+    does not play along.
+    """
+    _print_columns("", *programs)
+    differences = []
+    right_is_right = True
+    # Closed at once, whatever happens: it is what ends the servers.
+    with contextlib.closing(_rows(script, profile, [*programs.values()])) as rows:
+        for broken, right in rows:
+            _print_rows(broken, right)
+            right_is_right = right_is_right and not right.wrong
+            if broken.wrong and not right.wrong:
+                differences.append((broken, right))
+    return differences[0] if differences and right_is_right else None
+
+
+def _rows(script: Script, profile: str, programs: list[Path]) -> Iterator[tuple[Row, Row]]:
+    """What is seen of the two servers, as it is seen. Raises ZooError."""
+    with contextlib.ExitStack() as stages:
+        broken, right = (stages.enter_context(Stage(program, profile)) for program in programs)
         rows = zip(script(broken), script(right), strict=True)
         while True:
             try:
                 pair = next(rows, None)
             except NotHere as error:
-                raise ZooError(f"{bug.name} cannot be shown here: {error}") from None
+                raise ZooError(f"it cannot be shown here: {error}") from None
             # A server that does neither what it should nor what the bug would make it do.
             except (LaunchError, OSError, EOFError, AssertionError) as error:
-                raise ZooError(f"{bug.name} could not be played to its end: {error}") from None
+                raise ZooError(f"it could not be played to its end: {error}") from None
             if pair is None:
                 return
             yield pair

@@ -1,10 +1,10 @@
 """What does a timeout cost? `python3 -m v1_threads.experiments.timeouts`
 
-v1 runs with its timeouts set in three ways: anew for each message, once for each connection (as it
-is), and once as an option of the socket, which the kernel keeps (SO_RCVTIMEO, SO_SNDTIMEO). One
-client sends `/ping` and waits for the answer, again and again. The CPU time of a message is that of
-the best of many rounds, for another program can only add to it. Where there is an strace, a second
-run counts system calls.
+v1 runs with its timeouts set in three ways: before each call (as it is), once for each connection,
+and once as an option of the socket, for which the kernel counts the time (SO_RCVTIMEO,
+SO_SNDTIMEO). One client sends `/ping` and waits for the answer, again and again. The CPU time of a
+message is that of the best of many rounds, because another program can only add to it. Where there
+is an strace, a second run counts system calls.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.launcher import REPOSITORY, RunningServer, launch
@@ -30,8 +31,8 @@ CALLS = ("poll", "recvfrom", "sendto", "ioctl")
 # A timeout is set by ioctl(FIONBIO). Other calls of ioctl() are Python's start.
 CALL = re.compile(r"\b(poll|recvfrom|sendto)\(|\b(ioctl)\(\d+, FIONBIO")
 WAYS = {
-    "each": "settimeout() for each message",
-    "once": "settimeout() once, as v1 does",
+    "each": "settimeout() each time, as v1",
+    "once": "settimeout() once",
     "option": "SO_RCVTIMEO, SO_SNDTIMEO once",
 }
 
@@ -43,13 +44,24 @@ def set_options(connection: socket.socket, seconds: float) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
 
 
+def set_once(set_timeout: Callable[[socket.socket, float], None]) -> None:
+    """Let v1 set one timeout when a connection begins, and none later."""
+    real_serve_client = server.Server.serve_client
+
+    def serve_client(self: server.Server, client: server.Client) -> None:
+        set_timeout(client.connection, self.options.idle_timeout)
+        real_serve_client(self, client)
+
+    server.Server.serve_client = serve_client
+    socket.socket.settimeout = lambda *_: None
+
+
 def serve(way: str) -> None:
     """Run v1 in one of the ways, with a command `/cpu` that tells its CPU time in seconds."""
-    if way == "each":
-        # Every message now goes the way of those who are silent for long.
-        server.Server.receive = server.Server.receive_late
+    if way == "once":
+        set_once(socket.socket.settimeout)
     if way == "option":
-        socket.socket.settimeout = set_options
+        set_once(set_options)
     real_answer = server.answer_command
 
     def answer_or_tell(command: str, argument: str, members: dict) -> str:

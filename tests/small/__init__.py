@@ -1,0 +1,1 @@
+"""What each small.py keeps of PROTOCOL.md, what it breaks, and what server.py has for that."""

@@ -1,0 +1,230 @@
+"""The four small.py: what they are, and that each keeps and breaks what the table says."""
+
+import ast
+import concurrent.futures
+import itertools
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from harness.launcher import PROFILES, REPOSITORY, VERSIONS, launch
+from tests.processes import Marked
+from tests.rules import text_of
+from tests.small import table
+from tests.small.lessons import TITLES, mends
+from tests.small.scripts import SCRIPTS
+from tests.small.suite import (
+    MISSING_OPTIONS,
+    all_about,
+    judge,
+    load_verdicts,
+    protocol_tests,
+    rules_for,
+    run_suite,
+    small_path,
+)
+
+VERDICTS = load_verdicts()
+
+each_version = pytest.mark.parametrize("version", VERSIONS)
+
+
+def names(path):
+    """Names in the order of the file: functions, classes, and methods as CLASS.METHOD."""
+    found = []
+    for node in ast.parse(path.read_bytes()).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.append(node.name)
+        if isinstance(node, ast.ClassDef):
+            found += [
+                f"{node.name}.{method.name}"
+                for method in node.body
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+            ]
+    return found
+
+
+# ---- The files ----
+
+
+@each_version
+def test_the_names_of_small_stand_in_server_in_the_same_order(version):
+    """So `diff -u small.py server.py` is the list of what is added."""
+    small = names(small_path(version))
+    server = names(REPOSITORY / version / "server.py")
+    assert {"Client", "Server", "Server.on_line", "main"} <= {*small}
+    assert [name for name in server if name in small] == small
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), list(itertools.combinations(VERSIONS, 2)), ids=lambda version: version[:2]
+)
+def test_the_four_have_one_skeleton(one, other):
+    """What any two have in common comes in the same order."""
+    first, second = names(small_path(one)), names(small_path(other))
+    common = {*first} & {*second}
+    assert [name for name in first if name in common] == [name for name in second if name in common]
+
+
+@each_version
+def test_a_small_server_runs_alone_and_takes_a_port_only(version, tmp_path, join):
+    """The one file and the standard library are all it takes."""
+    shutil.copy(small_path(version), tmp_path)
+    command = [sys.executable, "-I", "small.py"]
+    with launch(
+        version, [*command, "--port", "0"], profile=PROFILES[version], cwd=tmp_path
+    ) as server:
+        alice = join(server, "alice")
+        assert alice.ask("/list") == ["* 1 online: alice"]
+        alice.send_line("/quit")
+        assert alice.read_to_end() == ["* bye alice"]
+        server.process.kill()
+    for option in ("--host", "--idle-timeout", "--stall-timeout", "--max-clients", "--verbose"):
+        refused = subprocess.run([*command, option, "1"], cwd=tmp_path, capture_output=True)
+        assert refused.returncode == 2, f"small.py takes {option}"
+
+
+# ---- The table ----
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    """{(version, whether the table says "keeps"): {rule: verdict}, to come}; two runs at a time."""
+    folder = tmp_path_factory.mktemp("small")
+
+    def run(version, keeps):
+        rules = said_to(version, keeps)
+        if keeps:
+            tests = all_about(rules)
+        else:
+            shown = {VERDICTS[version][rule].evidence for rule in rules} - {
+                *MISSING_OPTIONS.values()
+            }
+            tests = [f"tests/{test}" for test in sorted(shown)]
+        return judge(run_suite(version, folder / f"{version}-{keeps}.json", *tests))
+
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        runs = itertools.product(VERSIONS, (True, False))
+        yield {(version, keeps): pool.submit(run, version, keeps) for version, keeps in runs}
+
+
+def said_to(version, keep):
+    """The rules that a small.py keeps, or breaks, by the table."""
+    return [rule for rule, verdict in VERDICTS[version].items() if verdict.keeps == keep]
+
+
+@each_version
+def test_what_it_keeps(judged, version):
+    """Every test that is about a rule that it keeps passes, but for those that need an option."""
+    found = judged[version, True].result()
+    lost = {r: found[r].evidence for r in said_to(version, keep=True) if not found[r].keeps}
+    assert not lost, f"{version}/small.py breaks more than the table says: {lost}; {ANEW}"
+
+
+@each_version
+def test_what_it_breaks(judged, version):
+    """The test that has shown it fails still."""
+    found = judged[version, False].result()
+    mended = [rule for rule in said_to(version, keep=False) if found[rule].keeps]
+    assert not mended, f"{version}/small.py keeps more than the table says: {mended}; {ANEW}"
+
+
+ANEW = "if that is right: python3 -m tests.small judge --write"
+
+
+@each_version
+def test_every_rule_is_judged(version):
+    """Those of the version's profile, and no others; every judgement names a test there is."""
+    assert [*VERDICTS[version]] == rules_for(version)
+    tests = protocol_tests()
+    for rule, verdict in VERDICTS[version].items():
+        if not verdict.keeps and verdict.evidence != MISSING_OPTIONS.get(rule):
+            assert verdict.evidence.partition("[")[0] in tests
+
+
+def test_the_page_has_the_table():
+    """tests/small/README.md is what the stored judgements make of it."""
+    text = table.README.read_text(encoding="utf-8")
+    assert table.renewed(text, VERDICTS) == text, ANEW
+
+
+def test_core_rules_are_kept_by_all():
+    """PROTOCOL.md marks as core what every small.py keeps."""
+    core = {rule for rule in TITLES if rule != "launch" and text_of(rule).endswith(" *core*")}
+    assert {"H1", "H3", "F5", "C2", "D1", "D2"} <= core
+    for version in VERSIONS:
+        broken = [rule for rule in core & {*VERDICTS[version]} if not VERDICTS[version][rule].keeps]
+        assert not broken, f"{version}/small.py breaks {broken}, which are core"
+
+
+# ---- How each broken rule is seen, and what mends it ----
+
+
+@each_version
+def test_what_mends_a_rule_is_there(version):
+    """Each method that the table names stands in server.py, and not in small.py as it is there."""
+    defined = {name.rpartition(".")[2] for name in names(REPOSITORY / version / "server.py")}
+    for rule, verdict in VERDICTS[version].items():
+        if not verdict.keeps:
+            needed = {*mends(rule, version)}
+            assert needed, f"nothing mends {rule} in {version}"
+            assert needed <= defined, f"{rule}: no {needed - defined} in {version}/server.py"
+
+
+def shows():
+    """(rule, version) of each script, and each small.py that breaks its rule."""
+    for rule in SCRIPTS:
+        for version in VERSIONS:
+            if rule in VERDICTS[version] and not VERDICTS[version][rule].keeps:
+                yield rule, version
+
+
+def show(rule, version):
+    """Run `show`; returns what became of it, and how it was marked."""
+    marked = Marked()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.small", "show", rule, "--version", version],
+        cwd=REPOSITORY,
+        env=marked.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return done, marked
+
+
+@pytest.fixture(scope="module")
+def all_shows():
+    """{(rule, version): what show() returns, to come}. They mostly wait, so a few run at once."""
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        yield {(rule, version): pool.submit(show, rule, version) for rule, version in shows()}
+
+
+@pytest.mark.parametrize(("rule", "version"), list(shows()))
+def test_a_broken_rule_can_be_seen(all_shows, rule, version):
+    """`show` ends with 0 when something is wrong with small.py and nothing with server.py."""
+    done, marked = all_shows[rule, version].result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " <-" in done.stdout
+    assert marked.left_behind() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [(["show", "H1"], 2), (["show", "F3", "--version", "v1"], 1), ([], 2)],
+    ids=["no-such-rule", "not-broken-there", "nothing"],
+)
+def test_mistakes_are_one_line(arguments, status):
+    """What a user can cause is said in one line."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.small", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == status
+    assert re.fullmatch(r"small: [^\n]+\n", done.stderr)
