@@ -6,6 +6,7 @@ Linux. So each test sends more than that.
 
 import contextlib
 import select
+import signal
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 
 from harness.answers import IDLE_TIMEOUT
 from harness.patience import patience
+from harness.process_view import halted
 from harness.waiting import wait_until, wait_until_left
 from tests.limits.ways import connect_with_small_buffers
 
@@ -353,6 +355,24 @@ def test_who_reads_on_is_forgiven(launch_server, crowd):
     room.barrier([silent])
     for member in deaf:
         assert IDLE_TIMEOUT not in member.lines(), f"{member.name} was told that it was idle"
+
+
+@pytest.mark.versions("v2_select", "v3_broadcast")
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+def test_a_long_round_is_not_held_against_a_reader(launch_server, crowd, clock):
+    """L3: a client that has read during a round of the loop that took long is not dropped.
+
+    The loop tries to send before it looks at the deadlines, which have passed meanwhile.
+    """
+    server = launch_server("--stall-timeout", "0.5")
+    room = crowd(server)
+    wait = clock("0.7")
+    deaf, _ = deaf_client(room, room.profile)
+    with halted(server.process):
+        deaf.reading = True
+        room.pump_until_quiet()
+        wait()
+    room.barrier([deaf])
 
 
 def flood_a_slow_reader(room, reader, flooders, text, size):

@@ -168,9 +168,8 @@ def test_a_task_has_a_solution_and_a_broken_one(task):
 
 
 def start_up_section(source: str) -> list[str]:
-    """The lines of the section that the servers share, without the comment at its head."""
-    section = source.partition("# ==== Start-up ====\n")[2]
-    return section.splitlines()[1:]
+    """The lines of the section that the servers share, and of main()."""
+    return source.partition("# ==== Start-up ====\n")[2].splitlines()
 
 
 def test_the_template_starts_as_the_servers_do():

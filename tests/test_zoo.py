@@ -114,10 +114,10 @@ def test_patch_does_the_same(name, tmp_path):
 
 @each_bug
 def test_a_story_has_all_its_parts(name):
-    """What one sees, the cause, the fix, and a rule that there is; as wide as a terminal."""
+    """What you see, the cause, the fix, and a rule that there is; as wide as a terminal."""
     bug = find_bug(name)
     parts = re.findall(r"^\*\*(.+?)\.\*\*", bug.text, re.MULTILINE)
-    assert parts == ["What one sees", "The cause", "The fix", "The rule"]
+    assert parts == ["What you see", "The cause", "The fix", "The rule"]
     assert f"**The rule.** {bug.rule}:" in bug.text
     assert text_of(bug.rule)
     assert max(map(len, bug.text.splitlines())) <= 80
@@ -233,7 +233,7 @@ def test_show():
     """The story, and the diff as it is in its file."""
     status, output, errors = zoo("show", "eof-ignored")
     assert (status, errors) == (0, "")
-    assert "**What one sees.**" in output
+    assert "**What you see.**" in output
     assert output.endswith((BUGS / "eof-ignored.diff").read_text(encoding="utf-8"))
 
 

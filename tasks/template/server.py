@@ -1,5 +1,7 @@
 #!/usr/bin/env python3
-"""mine: a thread per client. It starts, greets and stops; what is missing is yours to write.
+"""mine: a thread for each client. It starts, greets and stops. What is missing is yours to write.
+
+The launch contract of PROTOCOL.md (options, the address, signals) is kept already: see Start-up.
 
 Run it: python3 mine/server.py. Ask what is missing, from the root of the repository:
 python3 -m tests.grade --server 'python3 mine/server.py --port {port} {options}' --profile echo
@@ -20,7 +22,7 @@ VERSION = "mine"
 DEFAULT_PORT = 8010
 MAX_CLIENTS = 1000
 
-HIGH_WATER = 256 * 1024  # bytes of unsent output above which a client's lines have to wait (L3)
+HIGH_WATER = 256 * 1024  # bytes of unsent output above which lines have to wait (L3)
 
 
 class Server:
@@ -28,16 +30,16 @@ class Server:
 
     def __init__(self, listener: socket.socket, options: argparse.Namespace) -> None:
         self.listener = listener
-        # idle_timeout and stall_timeout in seconds, max_clients: L1 to L3 say what they are for.
+        # idle_timeout and stall_timeout are in seconds. L1 to L3 say what they and max_clients do.
         self.options = options
 
     def accept_clients(self) -> None:
-        """Start a thread for each client. This runs in a thread itself, for accept() blocks."""
+        """Start a thread for each client. This runs in its own: the main one waits for signals."""
         while not stop_signals:
             try:
                 connection, _ = self.listener.accept()
-            # The server stops, and the listener has been shut down. Or there is no descriptor left
-            # (EMFILE), and what to do then is said in L2.
+            # Either the server stops, and has shut the listener down. Or there is no descriptor
+            # left (EMFILE): L2 says what to do then.
             except OSError as error:
                 if not stop_signals:
                     logging.error("cannot accept: %s", error)
@@ -49,44 +51,44 @@ class Server:
         with connection:
             try:
                 connection.sendall(f"* {VERSION}: enter your name\n".encode())
-                # Some bytes of its first line, or all of it, or more than that: see F5. What they
-                # ask for comes next: H2, H3. Until that is written, the client is told so.
+                # This may bring a part of the client's first line, or all of it, or more (F5). What
+                # to do with it is yours to write (H2, H3). Until then, say so.
                 connection.recv(1024)
                 connection.sendall(b"! the handshake is not written yet\n")
-            # A reset, mostly: it ends this connection and no other (L6).
+            # A reset, mostly. It ends this connection and no other (L6).
             except OSError as error:
-                logging.info("a connection has ended: %s", error)
+                logging.info("lost a client: %s", error)
 
 
-def serve(listener: socket.socket, signals: socket.socket, options: argparse.Namespace) -> None:
+def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Namespace) -> None:
     """Serve until a signal asks to stop."""
     server = Server(listener, options)
     threading.Thread(target=server.accept_clients, daemon=True).start()
     # Python runs its signal handlers in the main thread, so this one does nothing but wait.
-    signals.recv(1)
-    # This wakes accept(), which close() would not. (macOS refuses: it is not connected.)
+    wakeup.recv(1)
+    # This wakes the thread in accept(), which close() would not. (macOS refuses it, because the
+    # listener is not connected.)
     with contextlib.suppress(OSError):
         listener.shutdown(socket.SHUT_RDWR)
     listener.close()
 
 
 # ==== Start-up ====
-# Options, signals, the address: the launch contract of PROTOCOL.md is kept here already.
 
-# Holds a signal's number once a SIGINT or SIGTERM has come: then the server stops (L4).
+# Holds a signal's number once SIGINT or SIGTERM has come. From then on the server stops (L4).
 stop_signals: list[int] = []
 
 
 def catch_stop_signals() -> socket.socket:
-    """Return a socket that SIGINT or SIGTERM makes readable.
+    """Return a socket that becomes readable when SIGINT or SIGTERM comes.
 
-    A list alone would wake nobody who waits in a system call. So Python writes a byte into a
-    pair of sockets whenever a signal comes: the self-pipe trick (Stevens, UNP; Bernstein).
+    A list alone would wake nobody who is blocked in a system call. So Python writes a byte into a
+    pair of sockets at each signal: the self-pipe trick (Stevens, UNP; Bernstein).
     """
     receiver, sender = socket.socketpair()
     sender.setblocking(False)
-    # The descriptor is Python's from now on; it stays open for as long as signals may come. When
-    # many have come it is full, and has long woken whom it should wake.
+    # From now on the descriptor belongs to Python, and stays open as long as signals may come.
+    # After very many signals the pair is full, but then its reader has long been woken.
     signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
 
     def on_stop_signal(number: int, _) -> None:
@@ -98,15 +100,16 @@ def catch_stop_signals() -> socket.socket:
 
 
 def ignore_stop_signals() -> None:
-    """Let no further signal have an effect: at its end Python drops handlers, but not this."""
-    # Python reports one that comes in the middle of this, with a traceback, as ignored: so it is.
+    """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
+    # When a signal's handler is removed before Python has called it, Python reports, with a
+    # traceback, that it ignores the signal. It shall, and without a word.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Listen, and say where on standard output; a failure ends the program with one line."""
+    """Listen, and say where on standard output. A failure ends the program with one line."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=socket.SOMAXCONN)
@@ -114,9 +117,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         raise SystemExit(f"{VERSION}: {host!r} cannot be the name of a host") from None
     except (OSError, OverflowError) as error:
         raise SystemExit(f"{VERSION}: cannot listen on {host} port {port}: {error}") from None
-    # Accepted connections inherit both options. TCP_NODELAY: an answer does not wait for the
-    # client's acknowledgement of the one before (Nagle). SO_SNDBUF: left alone, Linux lets the
-    # send buffer grow to megabytes, and for seconds nobody could see whether a slow client reads.
+    # Accepted connections inherit both options. With TCP_NODELAY an answer does not wait until the
+    # client has acknowledged the one before (Nagle). Without SO_SNDBUF Linux lets the send buffer
+    # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
     host, port = listener.getsockname()[:2]
@@ -126,11 +129,12 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def announce(line: str) -> None:
-    """Print a line at once, though standard output may be a pipe."""
+    """Print a line at once, even if standard output is a pipe."""
     try:
         print(line, flush=True)
     except OSError as error:
-        # It is full, or nobody reads it. Closed, it is not tried again when Python ends.
+        # Standard output is full, or its reader is gone. Once closed, Python does not try to
+        # flush it again at its end.
         with contextlib.suppress(OSError):
             sys.stdout.close()
         raise SystemExit(f"{VERSION}: cannot write to standard output: {error}") from None
@@ -147,7 +151,7 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def parse_options() -> argparse.Namespace:
-    """Read the command line; a mistake ends the program with one line and status 2."""
+    """Read the command line. A mistake ends the program with one line and status 2."""
     parser = OptionParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--host", default="127.0.0.1", help="name or address to listen on")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 takes a free one")
@@ -168,10 +172,10 @@ def parse_options() -> argparse.Namespace:
 def log_to_stderr(level: int) -> None:
     """Write each line of the log at once. What a full disk refuses is lost, and hurts nobody."""
     logging.raiseExceptions = False
-    # A program that is started without a standard error has none.
+    # A program may be started without a standard error.
     if sys.stderr is None:
         return
-    # A buffer would keep what was refused, and Python would try again at its end, and fail.
+    # A buffer would keep what the disk refused. Python would try again at its end, and fail.
     unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
     log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
     logging.basicConfig(stream=log, level=level)
@@ -179,9 +183,9 @@ def log_to_stderr(level: int) -> None:
 
 def main() -> None:
     options = parse_options()
-    signals = catch_stop_signals()
+    wakeup = catch_stop_signals()
     listener = open_listener(options.host, options.port)
-    serve(listener, signals, options)
+    serve(listener, wakeup, options)
     ignore_stop_signals()
 
 

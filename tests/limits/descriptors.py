@@ -23,7 +23,6 @@ from tests.limits.ways import at_most_descriptors
 DESCRIPTORS = 40
 # So many that those who wait are no more than those who were greeted, and will go.
 CLIENTS = 50
-ACCEPTORS = 4  # of v1
 # Of a server that is not ours nobody knows how it words its log.
 MOST_COMPLAINTS = 100
 
@@ -104,16 +103,10 @@ LIMIT = Limit(
             of=(SOMEBODYS,),
         ),
         Claim(
-            f"a few lines in the log: {ACCEPTORS} threads accept, and each may tell of it",
-            told_of_complaints,
-            lambda facts: 1 <= len(facts.complaints) < 2 * ACCEPTORS,
-            of=("v1_threads",),
-        ),
-        Claim(
             "one line in the log",
             told_of_complaints,
             lambda facts: len(facts.complaints) == 1,
-            of=("v2_select", "v3_broadcast", "v4_asyncio"),
+            of=VERSIONS,
         ),
         Claim(
             "no flood in the log",

@@ -1,7 +1,8 @@
 """Start a server of ours whose threads meet at the worst moment: `interleaved.py SERVER OPTION...`
 
-Who has found a name free waits until another thread has found one free as well. Where a lock lets
-only one thread at a time look for a name, nobody comes, and after half a second it goes on.
+A thread that has found a name free waits until another one has found a name free as well. If a
+lock lets only one thread at a time look for a name, no other comes. Then the first goes on after
+half a second.
 """
 
 import contextlib
