@@ -333,8 +333,8 @@ CHEATS = [
     (
         "stall",
         "v3_broadcast",
-        '{client.name} left\\n"',
-        '{client.name} left\\n" * 2',
+        '{client.name} left")',
+        '{client.name} left\\n* {client.name} left")',
         STALLING,
         r"2 readers were told 4 times",
     ),

@@ -162,7 +162,7 @@ def test_a_pong_means_queued_for_everyone(server, join):
 
 @pytest.mark.profile("chat")
 def test_private_and_public_lines_keep_their_order(server, join):
-    """C7, D4, F5: one client's lines reach another in the order they were sent, whatever kind."""
+    """D4, C7, F5: one client's lines reach another in the order they were sent, whatever kind."""
     alice, bob = join(server, "alice", "bob")
     alice.send_bytes(b"1\n/pm bob 2\n3\n/pm bob 4\n/pm bob 5\n6\n")
     alice.ping()

@@ -92,7 +92,7 @@ def test_framing_errors_in_the_handshake(newcomer):
 
 
 def test_handshake_and_first_lines_glued(server, connect):
-    """H4, H3, F5: what follows the name in the same segment is already said by its bearer."""
+    """H3, F5: what follows the name in the same segment is already said by its bearer."""
     alice = connect(server)
     alice.send_bytes(b"two words\nalice\n/ping 1\n/list\n")
     assert [alice.read_line() for _ in range(5)][1:] == [

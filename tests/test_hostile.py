@@ -186,7 +186,7 @@ def test_fifty_flooders(server, crowd):
 
 
 def test_a_flood_of_commands(server, crowd):
-    """C5, F5: ten clients send what nobody understands, as fast as they can; all is answered."""
+    """F5, C5: ten clients send what nobody understands, as fast as they can; all is answered."""
     room = crowd(server)
     members = room.join(f"client-{number}" for number in range(10))
     for member in members:

@@ -138,7 +138,7 @@ def test_half_close_with_many_answers_to_come(server, connect):
 
 
 def test_half_close_in_the_handshake(server, connect):
-    """H5, H4, L5: names are judged and answered; without one there is nobody to say good-bye to."""
+    """L5, H4, H5: names are judged and answered; without one there is nobody to say good-bye to."""
     for data, answers in (
         (b"", []),
         (b"two words\n", ["! invalid name (1-20 letters, digits, _ or -)"]),
@@ -198,7 +198,7 @@ def test_half_close_while_answers_wait(launch_server, join, connect, then):
 
 
 def test_half_close_with_work_running(server, join):
-    """C6, L5: work that was asked for before the end of input is done and answered."""
+    """L5, C6: work that was asked for before the end of input is done and answered."""
     alice = join(server, "alice")
     alice.send_bytes(b"/work 50\n/ping after\n")
     alice.half_close()
