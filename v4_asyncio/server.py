@@ -28,7 +28,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
@@ -63,8 +62,9 @@ class Client:
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
         self.skipping = False
-        # Lines that have been read and wait for the client's turn. Until then we read no more.
-        self.lines: deque[bytes] = deque()
+        # Lines that have been read and wait for the client's turn. Until then we read no more. The
+        # next one stands last. (A deque would take 600 bytes for each idle client.)
+        self.lines: list[bytes] = []
         # What the client has said in this turn, for all the others.
         self.said = bytearray()
         # Output that the stream has not been given yet. What gathers here goes out in one call.
@@ -156,7 +156,8 @@ class Server:
         # No data is the end of input. The client may still read, though (L5).
         if not data:
             client.input_ended = True
-        client.lines.extend(split_lines(client, data))
+        client.lines = split_lines(client, data)
+        client.lines.reverse()
         # There may be more input, and then read() returns at once: an await that lets nobody else
         # run. So a client that sends much stands in line: each round of the loop lets one of them
         # go on. Clients that send little do not wait (F7).
@@ -202,7 +203,7 @@ class Server:
         if self.holders:
             await self.wait_for_turn()
         while client.lines and not (self.holders or client.work or client.leaving or stop_signals):
-            self.on_line(client, client.lines.popleft())
+            self.on_line(client, client.lines.pop())
         if client.said:
             self.deliver(client)
         if client.lines or client.work:
