@@ -68,7 +68,7 @@ class Client:
 
 
 class Server:
-    """The clients. Each of their threads runs serve_client(), and one more accept_clients()."""
+    """All clients. Each has a thread in serve_client(). One more thread runs accept_clients()."""
 
     def __init__(self, listener: socket.socket, options: argparse.Namespace) -> None:
         self.listener = listener
@@ -139,7 +139,7 @@ class Server:
             self.drop(client)
 
     def receive(self, client: Client, deadline: float) -> bytes:
-        """Wait for input. b"" is its end. TimeoutError: none has come before the deadline."""
+        """Wait for input. b"" is its end, or ours. TimeoutError: none came before the deadline."""
         seconds = deadline - time.monotonic()
         if seconds <= 0:
             raise TimeoutError("no input before the deadline")
@@ -171,7 +171,7 @@ class Server:
                 self.process_lines(client, lines)
             if client.work:
                 self.do_work(client)
-            # With so much unsent, the thread waits until the client has taken it (L3).
+            # With so much unsent, the thread waits until the kernel has taken it (L3).
             if len(client.outbox) > HIGH_WATER:
                 self.flush(client)
             if client.leaving or stop_signals:
@@ -219,7 +219,7 @@ class Server:
             self.send(client, f"! {refusal}")
 
     def do_work(self, client: Client) -> None:
-        """Compute what the client has asked for, in its own thread, so the others get turns."""
+        """Compute what the client has asked for, in the client's thread. The others get turns."""
         with self.work_slots:
             self.send(client, burn_cpu(client.work))
         client.work = 0
@@ -232,8 +232,8 @@ class Server:
     def flush(self, client: Client) -> None:
         """Wait until the kernel has taken the outbox. TimeoutError: it takes nothing (L2, L3).
 
-        send() may take only a part, a single byte even. What it took is a sign of life, so the
-        time begins anew: sendall() would want everything to be taken in that time.
+        send() may take only a part, even a single byte. That is a sign of life, so the time begins
+        anew. sendall() would want everything to be taken in that time.
         """
         if client.outbox:
             client.connection.settimeout(self.options.stall_timeout)
@@ -260,7 +260,8 @@ class Server:
     def say_last_words(self, client: Client, words: str) -> None:
         """Say why the client has to go, unless somebody has: this thread, or stop() in its place.
 
-        stop() holds the registry while it speaks. So after this it leaves the connection alone.
+        stop() speaks while it has the registry, and only for a thread that is waiting in recv().
+        So once this thread has had the registry, stop() does not touch the connection any more.
         """
         with self.registry:
             if client.leaving:
@@ -319,7 +320,7 @@ class Server:
     def speak_in_place_of_thread(self, client: Client) -> None:
         """Say that the server stops, without waiting for anything; stop() holds the registry.
 
-        What the kernel does not take now, because the client does not read, is tried again later.
+        If the kernel does not take it, because the client does not read, stop() tries again later.
         """
         if not client.leaving:
             client.leaving = True
@@ -400,7 +401,7 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines whose end is in `data`, whether they come split or glued (F2, F3, F5).
+    """Return the lines that end in `data`, whether they come split or glued (F2, F3, F5).
 
     TCP carries a stream of bytes, not messages. One read may bring half a line, or twenty lines
     and a half.
@@ -482,8 +483,8 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet. If there is no memory left
-    # for a thread, there may be none for its input, either.
+    # The client may be gone already, or may not have sent anything yet. If memory is short, recv()
+    # may fail, too.
     with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -521,7 +522,7 @@ def catch_stop_signals() -> socket.socket:
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
     # When a signal's handler is removed before Python has called it, Python reports, with a
-    # traceback, that it ignores the signal. It shall, and without a word.
+    # traceback, that it ignores the signal. Ignoring it is right; only the report is suppressed.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

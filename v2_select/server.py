@@ -392,7 +392,7 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines whose end is in `data`, whether they come split or glued (F2, F3, F5).
+    """Return the lines that end in `data`, whether they come split or glued (F2, F3, F5).
 
     TCP carries a stream of bytes, not messages. One read may bring half a line, or twenty lines
     and a half.
@@ -474,8 +474,8 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet. If there is no memory left
-    # for a thread, there may be none for its input, either.
+    # The client may be gone already, or may not have sent anything yet. If memory is short, recv()
+    # may fail, too.
     with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -513,7 +513,7 @@ def catch_stop_signals() -> socket.socket:
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
     # When a signal's handler is removed before Python has called it, Python reports, with a
-    # traceback, that it ignores the signal. It shall, and without a word.
+    # traceback, that it ignores the signal. Ignoring it is right; only the report is suppressed.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

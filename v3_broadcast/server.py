@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """v3_broadcast: v2_select with broadcast. It is the first of the four that is a chat room.
 
-What one client says goes to all the others. So the outbox of a client that does not read grows by
-what the others say, and it does not help to stop listening to that client. While any outbox is too
-full the server reads from nobody, the kernel makes the senders wait, and a client that stays stuck
-is dropped. The cost: a line that comes in goes out once for each other client. A turn gathers them,
+Each line of a client goes to all the others. So the outbox of a client that does not read is filled
+by the others, and it does not help to stop listening to that client. While any outbox is too full
+the server reads from nobody, the kernel makes the senders wait, and a client that stays stuck is
+dropped. The cost: a line that comes in goes out once for each other client. A turn gathers lines,
 and each client gets them in one call. The limits are those of v2.
 
 Run it: python3 v3_broadcast/server.py. Talk to it, in two terminals: python3 client.py v3
@@ -63,7 +63,7 @@ class Client:
         self.skipping = False
         # Lines that have been read and wait for the client's turn. Until then we read no more.
         self.lines: deque[bytes] = deque()
-        # What the client has said in this turn, for all the others.
+        # The lines of this turn that are for all the others.
         self.said = bytearray()
         # Output that the kernel has not taken yet. The answers of one turn go out in one call.
         self.outbox = bytearray()
@@ -263,7 +263,7 @@ class Server:
         recipient = self.members.get(name.casefold())
         if recipient is None:
             raise ValueError(f"no such user: {name}")
-        # What the sender has said before comes first (F5).
+        # The sender's earlier lines come first (F5).
         if client.said:
             self.deliver(client)
         self.send(recipient, f"@{client.name}: {text.strip()}")
@@ -291,8 +291,8 @@ class Server:
     # absence, and storing more would fill the memory. So while any client's outbox is above
     # HIGH_WATER, the server processes nobody's lines and reads nobody's input, and TCP makes the
     # senders wait. The hold ends when each such outbox is down to half of HIGH_WATER, or its client
-    # has been dropped: it has --stall-timeout for that. (Half, because a client that takes a few
-    # bytes now and then would otherwise end the hold, cause the next one, and get new time.)
+    # has been dropped: it has --stall-timeout for that. (If the hold ended just below HIGH_WATER, a
+    # few bytes would end it, and the next hold would give the client another --stall-timeout.)
 
     def hold(self, client: Client) -> None:
         """Process nobody's lines until this client has read."""
@@ -463,7 +463,7 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines whose end is in `data`, whether they come split or glued (F2, F3, F5).
+    """Return the lines that end in `data`, whether they come split or glued (F2, F3, F5).
 
     TCP carries a stream of bytes, not messages. One read may bring half a line, or twenty lines
     and a half.
@@ -545,8 +545,8 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet. If there is no memory left
-    # for a thread, there may be none for its input, either.
+    # The client may be gone already, or may not have sent anything yet. If memory is short, recv()
+    # may fail, too.
     with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -584,7 +584,7 @@ def catch_stop_signals() -> socket.socket:
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
     # When a signal's handler is removed before Python has called it, Python reports, with a
-    # traceback, that it ignores the signal. It shall, and without a word.
+    # traceback, that it ignores the signal. Ignoring it is right; only the report is suppressed.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -19,7 +19,7 @@ class Client:
         self.connection = connection
         self.name = ""
         self.rest = b""
-        # What the kernel has not taken yet: send() takes what it has room for, often a part.
+        # Output that the kernel has not taken yet, because send() may take only a part.
         self.outbox = bytearray()
         self.leaving = False
 

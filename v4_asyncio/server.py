@@ -2,10 +2,10 @@
 """v4_asyncio: coroutines on one thread, asyncio streams.
 
 Each client again has code that does one thing after another, as in v1, but all on one thread, as in
-v3: at an `await` a coroutine hands the thread to the next one that can go on. Nothing else runs
-between two awaits, so nothing needs a lock against the others. The loop waits in epoll or kqueue,
-which is told of a client once, not at each wait. So idle clients cost no time, and descriptors
-above 1023 work, too. The limit is the price of a message: it takes more steps of Python than in v3.
+v3: where an `await` has to wait, the thread goes to the next coroutine that can go on. Nothing else
+runs between two awaits, so nothing needs a lock against the others. The loop waits in epoll or
+kqueue, which is told of a client once, not at each wait. So idle clients cost no time, and
+descriptors above 1023 work, too. The limit is the price of a message: more steps of Python than v3.
 
 Run it: python3 v4_asyncio/server.py. Talk to it, in two terminals: python3 client.py v4
 
@@ -46,7 +46,7 @@ STOP_TIME = 1.0  # seconds in which clients may read our last words when the ser
 FLUSH_RETRY = 0.1  # seconds between two looks at a stream that still has output to send
 SWITCH_INTERVAL = 0.001  # seconds after which a thread that computes lets another one run
 ACCEPTS_PER_ROUND = 100  # newcomers that are let in before the others get their turn
-ACCEPT_PAUSE = 0.5  # seconds without accept() when it has failed; asyncio tries again after one
+ACCEPT_PAUSE = 0.5  # seconds without accept() after a failure; asyncio retries after a second
 
 
 class Client:
@@ -65,9 +65,9 @@ class Client:
         # Lines that have been read and wait for the client's turn. Until then we read no more. The
         # next one stands last. (A deque would take 600 bytes for each idle client.)
         self.lines: list[bytes] = []
-        # What the client has said in this turn, for all the others.
+        # The lines of this turn that are for all the others.
         self.said = bytearray()
-        # Output that the stream has not been given yet. What gathers here goes out in one call.
+        # Output that the stream has not been given yet. It gathers here and goes out in one call.
         self.outbox = bytearray()
         # Whether flush_gathered() is going to be called.
         self.flush_is_scheduled = False
@@ -97,8 +97,8 @@ class Server:
         self.arriving: set[int] = set()
         # The clients that have a name, by casefolded name.
         self.members: dict[str, Client] = {}
-        # Coroutines that wait for a turn stand in line for this lock. It guards nothing, but it
-        # goes to the one that has waited longest. See wait_for_turn().
+        # This lock protects no data. It is a fair queue for coroutines that wait for a turn: first
+        # come, first served. See wait_for_turn().
         self.turns = asyncio.Lock()
         # Clients whose outbox is too full, each with the task that waits until it has read. While
         # there are any, nobody's lines are processed.
@@ -120,9 +120,9 @@ class Server:
             try:
                 while not client.leaving and not stop_signals:
                     await self.take_turns_until_idle(client)
-            # stop() has cancelled us. We still have something to say, so this ends here. Then the
-            # documentation asks for uncancel(), and Python 3.11.2 needs it: without it a timeout in
-            # finish() is not told from the cancellation.
+            # stop() has cancelled us. We still have something to say, so the cancellation ends
+            # here. The documentation asks for uncancel() then, and without it Python 3.11.2 takes a
+            # timeout in finish() for this cancellation.
             except asyncio.CancelledError:
                 client.task.uncancel()
             if not client.leaving:
@@ -137,7 +137,7 @@ class Server:
             self.drop(client)
 
     def limit_buffers(self, client: Client) -> None:
-        """Let the stream keep only so much of what is to be sent, and read only so much at once."""
+        """Set how much the stream may have unsent before drain() waits, and read at once."""
         transport = client.writer.transport
         # drain() waits while more than `high` is unsent, until no more than `low` is: see hold().
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
@@ -159,8 +159,8 @@ class Server:
         client.lines = split_lines(client, data)
         client.lines.reverse()
         # There may be more input, and then read() returns at once: an await that lets nobody else
-        # run. So a client that sends much stands in line: each round of the loop lets one of them
-        # go on. Clients that send little do not wait (F7).
+        # run. So clients that send much queue here, and at most one of them goes on in a round of
+        # the loop. Clients that send little do not wait (F7).
         if len(data) == READ_SIZE:
             await self.wait_for_turn()
         return b"\n" in data
@@ -170,8 +170,8 @@ class Server:
 
         Moving a timeout at each line would be a large part of a message's cost. So it is set once,
         to the deadline as it is now. When it goes off, look whether the deadline has moved since.
-        It interrupts whatever the coroutine waits for. Nothing is lost by that, because what has
-        been read, and what is being worked on, is kept in the client.
+        The timeout may interrupt any await below. Nothing is lost by that, because lines that have
+        been read, and work that has begun, are kept in the client.
         """
         try:
             async with asyncio.timeout_at(client.idle_deadline) as timeout:
@@ -247,7 +247,7 @@ class Server:
         recipient = self.members.get(name.casefold())
         if recipient is None:
             raise ValueError(f"no such user: {name}")
-        # What the sender has said before comes first (F5).
+        # The sender's earlier lines come first (F5).
         if client.said:
             self.deliver(client)
         self.send(recipient, f"@{client.name}: {text.strip()}")
@@ -279,17 +279,17 @@ class Server:
     # absence, and storing more would fill the memory. So while any client's outbox is above
     # HIGH_WATER, the server processes nobody's lines and reads nobody's input, and TCP makes the
     # senders wait. The hold ends when each such outbox is down to half of HIGH_WATER, or its client
-    # has been dropped: it has --stall-timeout for that. (Half, because a client that takes a few
-    # bytes now and then would otherwise end the hold, cause the next one, and get new time.)
+    # has been dropped: it has --stall-timeout for that. (If the hold ended just below HIGH_WATER, a
+    # few bytes would end it, and the next hold would give the client another --stall-timeout.)
 
     def hold(self, client: Client) -> None:
         """Process nobody's lines until this client has read."""
         if client not in self.holders and not client.leaving:
             # drain() counts only what the stream has been given.
             self.flush(client)
-            self.holders[client] = self.loop.create_task(self.wait_for_reader(client))
+            self.holders[client] = self.loop.create_task(self.wait_until_read(client))
 
-    async def wait_for_reader(self, client: Client) -> None:
+    async def wait_until_read(self, client: Client) -> None:
         """Wait until the client has read, and end its hold. After --stall-timeout drop it."""
         stalled = False
         try:
@@ -324,7 +324,7 @@ class Server:
         """
         if client.working is None:
             client.working = self.loop.run_in_executor(self.worker, burn_cpu, client.work)
-        # If the timeout interrupts this, the work goes on. A plain await would cancel it.
+        # If the timeout interrupts this, the future stays. A plain await would cancel it.
         await asyncio.wait([client.working])
         self.send(client, client.working.result())
         client.working = None
@@ -338,7 +338,7 @@ class Server:
         self.queue(client, line.encode() + b"\n")
 
     def queue(self, client: Client, data: bytes) -> None:
-        """Put bytes in the outbox. The next round of the loop sends them."""
+        """Put bytes in the outbox. The next round of the loop gives them to the stream."""
         if not client.flush_is_scheduled:
             client.flush_is_scheduled = True
             self.loop.call_soon(self.flush_gathered, client)
@@ -373,8 +373,8 @@ class Server:
 
     def on_loop_error(self, loop: asyncio.AbstractEventLoop, context: dict) -> None:
         """Report an error that no coroutine has caught. asyncio calls this for each."""
-        # What comes with a socket is a failed accept(), and Listener has seen to that. After the
-        # signal asyncio may still try to use the listener, which is closed.
+        # A context with a socket is about a failed accept(), and Listener has handled that. After
+        # the signal asyncio may still try to use the listener, which is closed.
         if "socket" not in context and not stop_signals:
             loop.default_exception_handler(context)
 
@@ -538,7 +538,7 @@ CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
-    """Return the lines whose end is in `data`, whether they come split or glued (F2, F3, F5).
+    """Return the lines that end in `data`, whether they come split or glued (F2, F3, F5).
 
     TCP carries a stream of bytes, not messages. One read may bring half a line, or twenty lines
     and a half.
@@ -620,8 +620,8 @@ def burn_cpu(milliseconds: int) -> str:
 
 def refuse(connection: socket.socket) -> None:
     """Say that the server is full, and close without waiting for anything (L2)."""
-    # The client may be gone already, or may not have sent anything yet. If there is no memory left
-    # for a thread, there may be none for its input, either.
+    # The client may be gone already, or may not have sent anything yet. If memory is short, recv()
+    # may fail, too.
     with connection, contextlib.suppress(OSError, MemoryError):
         connection.setblocking(False)
         connection.send(b"! server full\n")
@@ -659,7 +659,7 @@ def catch_stop_signals() -> socket.socket:
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
     # When a signal's handler is removed before Python has called it, Python reports, with a
-    # traceback, that it ignores the signal. It shall, and without a word.
+    # traceback, that it ignores the signal. Ignoring it is right; only the report is suppressed.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

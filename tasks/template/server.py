@@ -102,7 +102,7 @@ def catch_stop_signals() -> socket.socket:
 def ignore_stop_signals() -> None:
     """Ignore further signals. When Python ends it removes handlers, but keeps SIG_IGN."""
     # When a signal's handler is removed before Python has called it, Python reports, with a
-    # traceback, that it ignores the signal. It shall, and without a word.
+    # traceback, that it ignores the signal. Ignoring it is right; only the report is suppressed.
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -72,7 +72,7 @@ MENDED_BY = {
         V1: ("flush",),
         V2: ("on_congested", "on_output_taken", "on_stalled"),
         V3: ("hold", "on_output_taken", "on_stalled"),
-        V4: ("hold", "wait_for_reader", "on_stalled"),
+        V4: ("hold", "wait_until_read", "on_stalled"),
     },
     "L4": {"": ("catch_stop_signals", "stop", "finish")},
     "L5": {"": ("receive", "split_lines")},

@@ -1,5 +1,6 @@
 """The smallest script that shows each broken rule, played to small.py and to server.py in turn."""
 
+import contextlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +72,11 @@ def more_clients_than_descriptors(stage: Stage) -> Iterator[Row]:
     """L2: 40 descriptors, and 50 clients."""
     stage.start(preexec_fn=limited_to(40))
     alice = stage.join("alice")
-    crowd = [LineClient(stage.server.address, 1.0) for _ in range(50)]
+    crowd = []
+    # A server that ends with the first one too many refuses the rest.
+    with contextlib.suppress(ConnectionError):
+        for _ in range(50):
+            crowd.append(LineClient(stage.server.address, 1.0))
     yield Row("the server may have 40 descriptors; alice is in, 50 others connect")
     try:
         pong = " + ".join(alice.ask("/list"))
@@ -80,7 +85,8 @@ def more_clients_than_descriptors(stage: Stage) -> Iterator[Row]:
     yield Row("alice asks who is in", pong, wrong=pong == "nothing")
     lines = stage.log_lines()
     yield Row("lines in the log", f"{lines}", wrong=lines > 5)
-    yield Row("the server", stage.state(0.5))
+    state = stage.state(0.5)
+    yield Row("the server", state, wrong=state != "runs")
     for client in crowd:
         client.close()
 

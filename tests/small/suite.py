@@ -91,7 +91,9 @@ def read_report(version: str, report: Path) -> dict[str, dict]:
     try:
         by_rule = json.loads(report.read_text(encoding="utf-8"))["rules"]
     except (OSError, ValueError, KeyError):
-        raise SmallError(f"the suite did not run on {version}/small.py; does pytest?") from None
+        raise SmallError(
+            f"the suite did not run on {version}/small.py: is pytest installed?"
+        ) from None
     return {test["test"]: test for about in by_rule.values() for test in about["tests"]}
 
 
