@@ -13,7 +13,7 @@ import pytest
 
 from harness.answers import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN
 from harness.launcher import launch
-from harness.process_view import halt
+from harness.process_view import halt, halted
 from harness.waiting import wait_until, wait_until_left
 from tests.crowd import Crowd
 
@@ -257,6 +257,28 @@ def test_who_has_talked_before_it_is_refused(
         # A reset that comes after the end of input is seen nowhere but here.
         error = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         assert error == 0, f"the refusal ended in a reset: {os.strerror(error)}"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system has no SIGSTOP")
+@pytest.mark.profile("chat")
+def test_who_asked_in_a_hold_is_not_idle(launch_server, crowd, clock):
+    """L1, L3: its line came in time, but is read only when the room is no longer held."""
+    server = launch_server("--idle-timeout", "0.7", "--stall-timeout", "60")
+    room = crowd(server)
+    wait = clock("0.8")
+    asker, deaf, sender = room.join(["asker", "deaf", "sender"])
+    deaf.reading = False
+    sender.outgoing += b"so much to say\n" * 700_000
+    room.pump_until_quiet()
+    asker.outgoing += b"/ping mine\n"
+    room.pump(lambda: not asker.outgoing, "the question to be sent")
+    wait()
+    # When the server goes on, it is late: it finds room for the deaf one, and looks at the clock.
+    with halted(server.process):
+        deaf.reading = True
+        room.pump_until_quiet()
+    room.pump(lambda: asker.closed or b"* pong mine\n" in asker.incoming, "the answer")
+    assert b"! idle timeout" not in asker.incoming, "a client whose line waited was told it is idle"
 
 
 # ---- L2, C4: who is leaving ----

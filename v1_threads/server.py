@@ -188,9 +188,9 @@ class Server:
     def process_lines(self, client: Client, lines: deque[bytes]) -> None:
         """Process lines: all there are, or up to where something else has to be done first."""
         while lines and not (client.work or client.leaving or stop_signals):
-            self.on_line(client, lines.popleft())
             if len(client.outbox) > HIGH_WATER:
                 break
+            self.on_line(client, lines.popleft())
 
     def on_line(self, client: Client, line: bytes) -> None:
         """Process one line: a name, a command or a text."""

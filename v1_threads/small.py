@@ -55,21 +55,22 @@ class Server:
 
     def on_line(self, client: Client, line: bytes) -> None:
         text = line.decode(errors="replace").strip()
+        command, _, argument = text.partition(" ")
         if not client.name:
             with self.registry:
                 if text and text.casefold() not in self.members:
                     client.name = text
                     self.members[text.casefold()] = client
             self.send(client, f"* hello {text}" if client.name else f"! name {text} is taken")
-        elif text == "/quit":
+        elif command == "/quit":
             self.send(client, f"* bye {client.name}")
             client.leaving = True
-        elif text == "/list":
+        elif command == "/list":
             with self.registry:
                 names = [self.members[key].name for key in sorted(self.members)]
             self.send(client, f"* {len(names)} online: {', '.join(names)}")
-        elif text.startswith("/ping"):
-            self.send(client, f"* pong{text.removeprefix('/ping')}")
+        elif command == "/ping":
+            self.send(client, f"* pong {argument.strip()}".rstrip())
         elif text:
             self.send(client, f"{client.name}: {text}")
 

@@ -203,9 +203,9 @@ class Server:
         if client.work:
             self.do_work(client)
         while client.lines and not (client.work or client.leaving or stop_signals):
-            self.on_line(client, client.lines.popleft())
             if len(client.outbox) > HIGH_WATER:
                 break
+            self.on_line(client, client.lines.popleft())
         if client.leaving:
             self.finish(client)
         elif len(client.outbox) > HIGH_WATER:

@@ -43,7 +43,7 @@ MAX_LINE = 1024  # bytes in a line without its ending (F2)
 READ_SIZE = 16 * 1024  # bytes of input that a client's turn reads at most (F7)
 HIGH_WATER = 256 * 1024  # bytes of unsent output above which lines have to wait (L3)
 BATCH_SIZE = 32 * 1024  # bytes of what a client says that go to the others in one piece (L3)
-LONGEST_SAID_LINE = 80 + 2 + MAX_LINE + 1  # bytes in `NAME: TEXT` and its ending (H2, F2)
+LONGEST_SAID_LINE = 2 * MAX_LINE  # bytes that `NAME: TEXT` takes at most, and some more
 LINGER = 3.0  # seconds for which a client may go on sending after our last words (C4)
 STOP_TIME = 1.0  # seconds in which clients may read our last words when the server stops (L4)
 TICK = 0.1  # seconds between two looks at the deadlines, and at a listener that failed
@@ -359,6 +359,9 @@ class Server:
 
     def on_tick(self) -> None:
         """Look at everyone's deadlines. A tenth of a second is precise enough for people."""
+        # In a hold nobody is idle, because nobody is heard. Remember it now: the next steps may end
+        # the hold, but lines that have come meanwhile are not read yet.
+        in_a_hold = bool(self.holders)
         # The last round may have taken long, and clients may have read meanwhile.
         self.flush_outboxes()
         now = time.monotonic()
@@ -366,9 +369,6 @@ class Server:
         # accept() may work again by now.
         if self.accept_failing and not stop_signals:
             self.readers.add(self.listener.fileno())
-        # In a hold nobody is idle, because nobody is heard. Remember it: on_stalled() may end it,
-        # but what the others have sent meanwhile is not read yet.
-        in_a_hold = bool(self.holders)
         for client in list(self.clients.values()):
             if client.stall_deadline <= now:
                 self.on_stalled(client)
