@@ -1,6 +1,5 @@
 """The four small.py: what they are, and that each keeps and breaks what the table says."""
 
-import ast
 import concurrent.futures
 import itertools
 import re
@@ -19,6 +18,7 @@ from tests.small.scripts import SCRIPTS
 from tests.small.suite import (
     MISSING_OPTIONS,
     all_about,
+    broken_by,
     judge,
     load_verdicts,
     protocol_tests,
@@ -26,25 +26,11 @@ from tests.small.suite import (
     run_suite,
     small_path,
 )
+from tests.test_standalone import definitions
 
 VERDICTS = load_verdicts()
 
 each_version = pytest.mark.parametrize("version", VERSIONS)
-
-
-def names(path):
-    """Names in the order of the file: functions, classes, and methods as CLASS.METHOD."""
-    found = []
-    for node in ast.parse(path.read_bytes()).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            found.append(node.name)
-        if isinstance(node, ast.ClassDef):
-            found += [
-                f"{node.name}.{method.name}"
-                for method in node.body
-                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
-    return found
 
 
 # ---- The files ----
@@ -53,8 +39,8 @@ def names(path):
 @each_version
 def test_the_names_of_small_stand_in_server_in_the_same_order(version):
     """So `diff -u small.py server.py` is the list of what is added."""
-    small = names(small_path(version))
-    server = names(REPOSITORY / version / "server.py")
+    small = definitions(small_path(version))
+    server = definitions(REPOSITORY / version / "server.py")
     assert {"Client", "Server", "Server.on_line", "main"} <= {*small}
     assert [name for name in server if name in small] == small
 
@@ -64,7 +50,7 @@ def test_the_names_of_small_stand_in_server_in_the_same_order(version):
 )
 def test_the_four_have_one_skeleton(one, other):
     """What any two have in common comes in the same order."""
-    first, second = names(small_path(one)), names(small_path(other))
+    first, second = definitions(small_path(one)), definitions(small_path(other))
     common = {*first} & {*second}
     assert [name for name in first if name in common] == [name for name in second if name in common]
 
@@ -165,8 +151,8 @@ def test_core_rules_are_kept_by_all():
 
 @each_version
 def test_what_mends_a_rule_is_there(version):
-    """Each method that the table names stands in server.py, and not in small.py as it is there."""
-    defined = {name.rpartition(".")[2] for name in names(REPOSITORY / version / "server.py")}
+    """Each method that the table names stands in server.py."""
+    defined = {name.rpartition(".")[2] for name in definitions(REPOSITORY / version / "server.py")}
     for rule, verdict in VERDICTS[version].items():
         if not verdict.keeps:
             needed = {*mends(rule, version)}
@@ -177,9 +163,8 @@ def test_what_mends_a_rule_is_there(version):
 def shows():
     """(rule, version) of each script, and each small.py that breaks its rule."""
     for rule in SCRIPTS:
-        for version in VERSIONS:
-            if rule in VERDICTS[version] and not VERDICTS[version][rule].keeps:
-                yield rule, version
+        for version in broken_by(VERDICTS, rule):
+            yield rule, version
 
 
 def show(rule, version):

@@ -33,15 +33,15 @@ def constants(version):
     }
 
 
-def definitions(version):
-    """Names in the order of the file: top-level classes and functions, and Server's methods."""
+def definitions(path):
+    """Names in the order of the file: functions, classes, and methods as CLASS.METHOD."""
     names = []
-    for node in ast.parse(SOURCES[version].read_bytes()).body:
+    for node in ast.parse(path.read_bytes()).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             names.append(node.name)
-        if isinstance(node, ast.ClassDef) and node.name == "Server":
+        if isinstance(node, ast.ClassDef):
             names += [
-                f"Server.{method.name}"
+                f"{node.name}.{method.name}"
                 for method in node.body
                 if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
             ]
@@ -106,7 +106,7 @@ def test_a_server_runs_alone_in_an_empty_folder(version, tmp_path, join):
 )
 def test_one_skeleton(one, other):
     """Layout: what any two have in common comes in the same order, so that `diff` can pair it."""
-    first, second = definitions(one), definitions(other)
+    first, second = definitions(SOURCES[one]), definitions(SOURCES[other])
     common = set(first) & set(second)
     assert {"serve", "main", "decode_line", "Server"} <= common
     assert [name for name in first if name in common] == [name for name in second if name in common]

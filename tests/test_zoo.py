@@ -59,7 +59,9 @@ def run_suite(name, folder):
     bug = find_bug(name)
     program = bug.write_copy(folder / name, broken=True)
     report = folder / name / "report.json"
-    command = suite_command(program, bug, report, "-x", "--rule", bug.rule, f"tests/{bug.test}")
+    command = suite_command(
+        program, bug.profile, report, "-x", "--rule", bug.rule, f"tests/{bug.test}"
+    )
     done = subprocess.run(
         command, cwd=REPOSITORY, env=suite_environment(), capture_output=True, timeout=50
     )

@@ -2,12 +2,12 @@
 
 import argparse
 import concurrent.futures
-import signal
 import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
 
+from harness import command_line
 from harness.launcher import PROFILES, REPOSITORY, VERSIONS
 from tests.small import table
 from tests.small.lessons import TITLES, mends
@@ -16,6 +16,7 @@ from tests.small.suite import (
     SmallError,
     Verdict,
     Verdicts,
+    broken_by,
     failed_by_waiting,
     judge,
     load_verdicts,
@@ -38,19 +39,13 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; returns the exit status. Whatever a user can cause is one line."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = _parse(arguments)
-    try:
+    """Run one command; returns the exit status."""
+
+    def command() -> int:
+        options = _parse(arguments)
         return options.command(options)
-    except (SmallError, ZooError) as error:
-        print(f"small: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("small: interrupted", file=sys.stderr)
-        return 130
+
+    return command_line.run("small", command, (SmallError, ZooError))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
@@ -72,12 +67,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def _show(options: argparse.Namespace) -> int:
-    verdicts = load_verdicts()
-    broken_in = [
-        version
-        for version in VERSIONS
-        if options.rule in verdicts[version] and not verdicts[version][options.rule].keeps
-    ]
+    broken_in = broken_by(load_verdicts(), options.rule)
     fitting = [version for version in broken_in if version.startswith(options.version or "")]
     if not fitting:
         names = ", ".join(broken_in)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from harness.launcher import LaunchError
 from harness.line_client import LineClient
+from harness.process_view import halted
 from tests.zoo.stage import Row, Script, Stage, heard, limited_to, pump
 
 PAUSE = 0.3  # seconds without a line after which all has come that is going to come
@@ -122,11 +123,10 @@ def glued_lines_of_another(stage: Stage) -> Iterator[Row]:
     stage.start()
     crowd, (greedy, patient, listener) = stage.join_crowd("greedy", "patient", "listener")
     # The server finds all of it when it goes on.
-    stage.server.process.send_signal(signal.SIGSTOP)
-    for member, lines in ((greedy, b"so much\n" * 8_000), (patient, b"one thing\n")):
-        member.outgoing += lines
-        crowd.pump(lambda member=member: not member.outgoing, "lines to be sent", 3.0)
-    stage.server.process.send_signal(signal.SIGCONT)
+    with halted(stage.server.process):
+        for member, lines in ((greedy, b"so much\n" * 8_000), (patient, b"one thing\n")):
+            member.outgoing += lines
+            crowd.pump(lambda member=member: not member.outgoing, "lines to be sent", 3.0)
     crowd.pump(lambda: b"patient: " in listener.incoming, "a line of each", 10.0)
     yield Row("greedy says 8,000 lines at once, patient says one")
     before = listener.incoming.partition(b"patient: ")[0].count(b"greedy: ")

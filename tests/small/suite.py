@@ -2,16 +2,14 @@
 
 import ast
 import json
-import os
-import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.launcher import PROFILES, REPOSITORY, VERSIONS
 from tests.rules import LAUNCH, ONE_PROFILE, RULES, named_in
+from tests.zoo.matrix import suite_command, suite_environment
 
 VERDICTS = Path(__file__).with_name("verdicts.json")
 RUN_LIMIT = 300  # seconds for one run of the suite on one small.py
@@ -58,26 +56,23 @@ def rules_for(version: str) -> list[str]:
     return [rule for rule in RULES if ONE_PROFILE.get(rule, profile) == profile or rule == "C7"]
 
 
+def broken_by(verdicts: Verdicts, rule: str) -> list[str]:
+    """The versions whose small.py breaks a rule."""
+    return [v for v in VERSIONS if rule in verdicts[v] and not verdicts[v][rule].keeps]
+
+
 def small_path(version: str) -> Path:
     """The small.py of a version."""
     return REPOSITORY / version / "small.py"
 
 
-def suite_command(version: str, report: Path, *arguments: str) -> list[str]:
-    """The command that runs the suite on a version's small.py."""
-    server = f"{shlex.join([sys.executable, str(small_path(version))])} --port {{port}} {{options}}"
-    command = [sys.executable, "-m", "pytest", "-q", "--tb=no", "-p", "no:cacheprovider"]
-    command += ["--keep-going", "--run-limit", str(RUN_LIMIT), "--server", server]
-    command += ["--profile", PROFILES[version], "--rule-report", str(report)]
-    return [*command, *arguments]
-
-
-def run_suite(version: str, report: Path, *arguments: str) -> dict[str, dict]:
-    """Run the suite on a version's small.py; returns what read_report() does. Raises SmallError."""
+def run_suite(version: str, report: Path, *tests: str) -> dict[str, dict]:
+    """Run tests on a version's small.py; returns what read_report() does. Raises SmallError."""
+    options = ["--tb=no", "--run-limit", str(RUN_LIMIT)]
     subprocess.run(
-        suite_command(version, report, *arguments),
+        suite_command(small_path(version), PROFILES[version], report, *options, *tests),
         cwd=REPOSITORY,
-        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+        env=suite_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

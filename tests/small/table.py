@@ -9,7 +9,7 @@ from harness.launcher import REPOSITORY, VERSIONS
 from tests.rules import LAUNCH
 from tests.small.lessons import MENDED_BY, TITLES, mends
 from tests.small.scripts import SCRIPTS
-from tests.small.suite import SmallError, Verdicts
+from tests.small.suite import SmallError, Verdicts, broken_by
 
 README = Path(__file__).with_name("README.md")
 BEGIN = "<!-- table: python3 -m tests.small judge --write -->"
@@ -24,7 +24,7 @@ def renewed(text: str, verdicts: Verdicts) -> str:
 
 
 def table(verdicts: Verdicts) -> list[str]:
-    """Markdown: a sentence on the price, the counts, and a row for each rule."""
+    """Markdown: the counts, and a row for each rule. Raises SmallError."""
     short = [version[:2] for version in VERSIONS]
     lines = [
         f"| | {' | '.join(short)} |",
@@ -38,7 +38,7 @@ def table(verdicts: Verdicts) -> list[str]:
     ]
     for rule in TITLES:
         cells = [_cell(verdicts, version, rule) for version in VERSIONS]
-        broken = [version for version in VERSIONS if _breaks(verdicts, version, rule)]
+        broken = broken_by(verdicts, rule)
         if broken and not (rule in MENDED_BY and rule in SCRIPTS):
             raise SmallError(f"{rule} is broken in {', '.join(broken)}: say how to see it and more")
         command = f"`python3 -m tests.small show {rule}`" if broken else ""
@@ -53,14 +53,10 @@ def kept(verdicts: Verdicts, version: str) -> str:
     return f"{sum(verdict.keeps for verdict in judged)} of {len(judged)}"
 
 
-def _breaks(verdicts: Verdicts, version: str, rule: str) -> bool:
-    return rule in verdicts[version] and not verdicts[version][rule].keeps
-
-
 def _cell(verdicts: Verdicts, version: str, rule: str) -> str:
     if rule not in verdicts[version]:
         return ""
-    return "**breaks**" if _breaks(verdicts, version, rule) else "keeps"
+    return "keeps" if verdicts[version][rule].keeps else "**breaks**"
 
 
 def _mends(rule: str, broken: list[str]) -> str:

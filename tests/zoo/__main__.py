@@ -1,14 +1,12 @@
 """Command line of the bug zoo; see `python3 -m tests.zoo --help`."""
 
 import argparse
-import contextlib
-import os
-import signal
 import sys
 import textwrap
 from pathlib import Path
 from typing import NoReturn
 
+from harness import command_line
 from tests.zoo.catalogue import NAMES, ZooError, all_bugs, find_bug
 from tests.zoo.matrix import run_matrix
 from tests.zoo.play import play
@@ -22,27 +20,13 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str]) -> int:
-    """Run one command; returns the exit status. Whatever a user can cause is one line."""
-    # A bug is shown in the characters that it is about, and never fails for those of a terminal.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    options = _parse(arguments)
-    try:
-        status = options.command(options)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:
-        # Nobody reads what there is to say, as in `... | head -1`; nor would it be read at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except ZooError as error:
-        print(f"zoo: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("zoo: interrupted", file=sys.stderr)
-        return 130
+    """Run one command; returns the exit status."""
+
+    def command() -> int:
+        options = _parse(arguments)
+        return options.command(options)
+
+    return command_line.run("zoo", command, (ZooError,))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

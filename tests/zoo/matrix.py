@@ -37,11 +37,11 @@ class Catch:
         return self.bug.rule in self.red
 
 
-def suite_command(program: Path, bug: Bug, report: Path, *options: str) -> list[str]:
-    """The command that runs the suite against `program`, a copy of the bug's version."""
+def suite_command(program: Path, profile: str, report: Path, *options: str) -> list[str]:
+    """The command that runs the suite against `program`, which may not pass its short check."""
     server = f"{shlex.join([sys.executable, str(program)])} --port {{port}} {{options}}"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--keep-going"]
-    command += ["--server", server, "--profile", bug.profile, "--rule-report", str(report)]
+    command += ["--server", server, "--profile", profile, "--rule-report", str(report)]
     return [*command, *options]
 
 
@@ -171,7 +171,7 @@ def _start(
         options += ["--rule", bug.rule]
     with (folder / "output").open("wb") as output:
         process = start_process(
-            suite_command(program, bug, folder / "report.json", *options),
+            suite_command(program, bug.profile, folder / "report.json", *options),
             cwd=REPOSITORY,
             env=suite_environment(),
             stdin=subprocess.DEVNULL,
