@@ -1,5 +1,5 @@
-"""Starting servers, talking to them, and a short check that they keep the protocol.
+"""Start servers, talk to them, and check quickly that they keep the protocol.
 
-The suite, the grader, the zoo, the benchmarks and the demo all do these through here. Standard
-library only.
+The suite, the grader, the zoo, the benchmarks and the demo share this package. It needs the
+standard library only.
 """

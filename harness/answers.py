@@ -1,4 +1,4 @@
-"""What PROTOCOL.md has servers say, word for word."""
+"""The answers that PROTOCOL.md prescribes, word for word."""
 
 LINE_LIMIT = 1024
 TOO_LONG = "! line too long (limit 1024 bytes)"

@@ -1,30 +1,46 @@
-"""What the command lines of several tools do alike."""
+"""What the command lines of all our tools have in common."""
 
+import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+LONGEST_SHOWN = 200
 
 
-def run(tool: str, command: Callable[[], int], expected: tuple[type[Exception], ...]) -> int:
-    """Run a tool's command; returns the exit status. Whatever a user can cause is one line.
+class OptionParser(argparse.ArgumentParser):
+    """An ArgumentParser that says in one line what is wrong with the options."""
 
-    `expected` are the exceptions whose text is that line.
+    def __init__(self, tool: str, **options) -> None:
+        super().__init__(**options)
+        self.tool = tool
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.tool}: {message} (try --help)\n")
+
+
+def run(tool: str, command: Callable[[], int], expected: tuple[type[Exception], ...] = ()) -> int:
+    """Run a tool's command; returns its exit status. An error that a user can cause is one line.
+
+    `expected` lists the exceptions whose text is that line. SIGTERM acts like Ctrl-C: every process
+    that was started is ended.
     """
-    # What a server says is shown in its characters, and never fails for those of a terminal.
+    # A terminal that lacks a character of a server's output gets an escape instead of a failure.
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    # In a thread no handler can be set. Then whoever runs us sees to signals.
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        status = command()
-        sys.stdout.flush()
-        return status
+        with signals_as_interrupts():
+            status = command()
+            sys.stdout.flush()
+            return status
     except BrokenPipeError:
-        # Nobody reads the output, as in `... | head -1`. Nor would it be read at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Nobody reads the output, as in `... | head -1`.
+        _give_up_output()
         return 1
     except expected as error:
         print(f"{tool}: {error}", file=sys.stderr)
@@ -32,3 +48,42 @@ def run(tool: str, command: Callable[[], int], expected: tuple[type[Exception], 
     except KeyboardInterrupt:
         print(f"{tool}: interrupted", file=sys.stderr)
         return 130
+    except OSError as error:
+        # The disk may be full, a folder unwritable, or the number of processes at its limit.
+        _give_up_output()
+        print(f"{tool}: {error}", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """Within the block, SIGTERM raises KeyboardInterrupt, and so does Ctrl-C.
+
+    A shell that starts us in the background makes us ignore Ctrl-C, and every process that we start
+    would inherit that.
+    """
+    before = {}
+    # Only the main thread can set a handler. In any other, our caller takes care of signals.
+    with contextlib.suppress(ValueError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _give_up_output() -> None:
+    """Flush the output, or redirect it to nowhere, so that Python's own flush at exit succeeds."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def printable(text: str, longest: int | None = LONGEST_SHOWN) -> str:
+    """`text` with a `?` for each character that a terminal might obey, and cut to `longest`."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown if longest is None or len(shown) <= longest else f"{shown[:longest]}..."

@@ -1,8 +1,7 @@
 """A short check that a server keeps the protocol: under a second, before anything longer begins.
 
-The benchmarks make it so that no number is ever printed for a server that wins by leaving work
-out; the suite, so that a server of another protocol is told in one message. It is no substitute
-for the suite. Rule numbers are those of PROTOCOL.md.
+The benchmarks run it so that they never print a number for a server that wins by leaving work out.
+The suite runs it so that a server of another protocol gets one message instead of hundreds.
 """
 
 import contextlib
@@ -12,13 +11,15 @@ from collections.abc import Callable, Sequence
 from harness.launcher import RunningServer
 from harness.line_client import Closed, LineClient, NoAnswer
 
-LINES = 500  # each of two clients says so many, and every one of them is counted
-ANSWER_SECONDS = 5.0  # a server that says nothing for so long has failed
+# Each of two clients says so many lines, and every one of them is counted.
+LINES = 500
+# A server that stays silent for so long has failed.
+ANSWER_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """What rule was broken, and how: what was sent, what came, what was expected."""
+    """The rule that was broken, and how: what was sent, what came, what was expected."""
 
     rule: str
     sent: str
@@ -26,21 +27,22 @@ class Fault:
     expected: str
 
     def __str__(self) -> str:
-        """One line."""
+        """The fault in one line."""
         after = f" after {self.sent}" if self.sent else ""
         return f"{self.rule}: got {self.came} where {self.expected} was expected{after}"
 
 
 class NotConforming(Exception):
-    """Carries a Fault."""
+    """Carries a Fault. `closed_at_once` means that a client was closed without a word."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, closed_at_once: bool = False) -> None:
         super().__init__(str(fault))
         self.fault = fault
+        self.closed_at_once = closed_at_once
 
 
 class Examinee(LineClient):
-    """A client that says at once where an answer is not the one that a rule wants."""
+    """A client that raises NotConforming as soon as an answer is not the one that a rule wants."""
 
     def __init__(self, address: tuple[str, int]) -> None:
         super().__init__(address, ANSWER_SECONDS)
@@ -49,7 +51,7 @@ class Examinee(LineClient):
     def expect(
         self, rule: str, sent: str | bytes, wanted: Sequence[str], ends: bool = False
     ) -> None:
-        """Send a line, or bytes as they are; these lines have to come, and the end if it `ends`."""
+        """Send a line, or bytes as they are; require these lines, and then the end if it `ends`."""
         if sent:
             self.say(sent)
         self.compare(rule, self.receive(rule, wanted, ends), wanted)
@@ -57,49 +59,48 @@ class Examinee(LineClient):
     def say(self, sent: str | bytes) -> None:
         """Send a line, or bytes as they are."""
         self.sent = sent if isinstance(sent, bytes) else sent.encode() + b"\n"
-        # A server that has closed meanwhile is found out by what does not come.
+        # If the server has closed meanwhile, the missing answer shows it.
         with contextlib.suppress(ConnectionError):
             self.send_bytes(self.sent)
 
     def receive(self, rule: str, wanted: Sequence[str], ends: bool = False) -> list[str]:
-        """As many lines as are wanted, and the end if it is."""
-        came: list[str] = []
+        """Read as many lines as are wanted, or everything up to the end if it `ends`."""
+        lines: list[str] = []
         try:
             if ends:
                 return self.read_to_end()
-            while len(came) < len(wanted):
-                came.append(self.read_line())
+            while len(lines) < len(wanted):
+                lines.append(self.read_line())
         except Closed:
-            raise self.fault(rule, [*came, "and the end of the connection"], wanted) from None
+            raise self.fault(rule, [*lines, "and the end of the connection"], wanted) from None
         except NoAnswer as error:
-            came += error.came
-            raise self.fault(rule, [*came, f"and no more in {self.timeout:g} s"], wanted) from None
+            lines += error.received
+            raise self.fault(rule, [*lines, f"and no more in {self.timeout:g} s"], wanted) from None
         except AssertionError as error:
             raise self.fault(rule, [str(error)], wanted) from None
-        return came
+        return lines
 
     def barrier(self, rule: str, wanted: Sequence[str]) -> list[str]:
-        """What came before the answer to a `/ping`."""
+        """Send a `/ping`; returns the lines that came before its answer."""
         sent = self.sent
         try:
             return self.ping()
         except (Closed, NoAnswer) as error:
             self.sent = sent
             what = "the end" if isinstance(error, Closed) else f"no more in {self.timeout:g} s"
-            raise self.fault(rule, [*error.came, f"and {what}"], [*wanted, "* pong"]) from None
+            raise self.fault(rule, [*error.received, f"and {what}"], [*wanted, "* pong"]) from None
 
     def compare(self, rule: str, came: object, wanted: object) -> None:
-        """Raise NotConforming unless they are the same."""
         if came != wanted:
             raise self.fault(rule, came, wanted)
 
     def fault(self, rule: str, came: object, wanted: object) -> NotConforming:
-        """The exception that says so."""
+        """What to raise when the answer is not the one that a rule wants."""
         return NotConforming(Fault(rule, _short(self.sent), _short(came), _short(wanted)))
 
 
 def check(server: RunningServer, kind: str = "ours") -> str | None:
-    """Why this server must not be measured, or None. A floor is asked only for what it promises."""
+    """Why this server must not be measured, or None. A floor is checked for its promises only."""
     fault = first_fault(server, kind)
     return None if fault is None else str(fault)
 
@@ -115,44 +116,43 @@ def first_fault(server: RunningServer, kind: str = "ours") -> Fault | None:
             try:
                 step(_connector(server, clients))
             except NotConforming as error:
-                return _about_those_who_left(error.fault) if number else error.fault
+                # The server ended when the clients of an earlier step closed their connections.
+                if number and error.closed_at_once:
+                    ends = "the ends of other connections"
+                    return dataclasses.replace(error.fault, rule="L6", sent=ends)
+                return error.fault
             except OSError as error:
                 return Fault("L6", "", f"{error.strerror or error}", "a connection")
     return None
-
-
-def _about_those_who_left(fault: Fault) -> Fault:
-    """A server that greets nobody once the clients of a step have closed has ended with them."""
-    if fault.rule == "H1" and fault.came == "the end":
-        return dataclasses.replace(fault, rule="L6", sent="the ends of other connections")
-    return fault
 
 
 Connect = Callable[..., Examinee]
 
 
 def _connector(server: RunningServer, clients: contextlib.ExitStack) -> Connect:
+    wanted = repr("* VERSION: enter your name")
     greeted = 0
 
     def connect(name: str, rule: str = "H3") -> Examinee:
-        """A new client; joined under `name`, unless that is empty: what `rule` is about."""
-        client = clients.enter_context(Examinee(server.address))
+        """A new client that has joined as `name`, as `rule` says; an empty name keeps it out."""
         nonlocal greeted
-        wanted = "* VERSION: enter your name"
+        client = clients.enter_context(Examinee(server.address))
         try:
             greeting = client.read_line()
         except (Closed, NoAnswer) as error:
+            rest = client.peek()
+            closed_at_once = isinstance(error, Closed) and not rest
             came = "the end" if isinstance(error, Closed) else f"no line in {client.timeout:g} s"
-            if rest := client.peek():
+            if rest:
                 came = f"{rest[:120]!r} and {came}"
             rule = "H1"
-            if greeted and came != "the end":
+            if greeted and not closed_at_once:
                 came = f"{came}, while {greeted} of us {'was' if greeted == 1 else 'were'} served"
                 rule = "F7"
-            raise NotConforming(Fault(rule, "", came, repr(wanted))) from None
+            raise NotConforming(Fault(rule, "", came, wanted), closed_at_once) from None
         if not (greeting.startswith("* ") and greeting.endswith(": enter your name")):
             came = _short(greeting.encode() + b"\n" + client.peek())
-            raise NotConforming(Fault("H1", "", came, repr(wanted)))
+            raise NotConforming(Fault("H1", "", came, wanted))
         greeted += 1
         if name:
             client.expect(rule, name, [f"* hello {name}"])
@@ -167,7 +167,7 @@ def _short(value: object) -> str:
 
 
 def check_handshake(connect: Connect) -> None:
-    """Names are asked for, taken, refused, and free again."""
+    """Names are asked for, accepted, refused, and become free again."""
     alice = connect("alice")
     other = connect("")
     other.expect("H2", "ALICE", ["! name ALICE is taken"])
@@ -181,18 +181,21 @@ def check_handshake(connect: Connect) -> None:
 
 
 def check_framing(connect: Connect) -> None:
-    """Any split and gluing of bytes, both line endings, and a line of full length."""
-    client = connect("frank")  # no name of a client whose end may be news to the server
-    *beginning, last = "/ping ä\r\n".encode()
-    for byte in beginning:
+    """Bytes split and glued, both line endings, and a line of full length."""
+    # The name is new, because the server may not know yet that earlier clients have gone.
+    client = connect("frank")
+    line = "/ping ä\r\n".encode()
+    for byte in line:
         client.say(bytes([byte]))
-    client.say(bytes([last]))
-    client.sent = "/ping ä\r\n".encode()
+    client.sent = line
     client.expect("F5", b"", ["* pong ä"])
-    client.say("/ping ä"[:-1].encode() + "ä".encode()[:1])
-    connect("")  # its greeting says that the server was busy elsewhere meanwhile
-    client.say("ä".encode()[1:] + b"\n")
-    client.sent = "/ping ä\n".encode()
+    line = "/ping ä\n".encode()
+    # The first half ends in the middle of the character.
+    client.say(line[:-2])
+    # Another client's greeting proves that the server has turned to something else meanwhile.
+    connect("")
+    client.say(line[-2:])
+    client.sent = line
     client.expect("F5", b"", ["* pong ä"])
     glued = b"".join(b"/ping %d\n" % i for i in range(100))
     client.expect("F5", glued, [f"* pong {i}" for i in range(100)])
@@ -216,7 +219,7 @@ def check_refusals(connect: Connect) -> None:
 
 
 def check_echo(connect: Connect) -> None:
-    """A line comes back to its sender, every one of them, and to nobody else."""
+    """Every line comes back to its sender, and to nobody else."""
     erin, fay = connect("erin"), connect("fay")
     for name, client in (("erin", erin), ("fay", fay)):
         wanted = [f"{name}: {i}" for i in range(LINES)]
@@ -226,7 +229,7 @@ def check_echo(connect: Connect) -> None:
 
 
 def check_chat(connect: Connect) -> None:
-    """A line goes to everybody else, every one of them, in one order for all."""
+    """Every line goes to everyone else, in one order for all."""
     alice, bob = connect("alice"), connect("bob")
     carol, dave = connect("carol"), connect("dave")
     for client in (alice, bob, carol, dave):
@@ -238,7 +241,7 @@ def check_chat(connect: Connect) -> None:
     heard_by_bob = bob.barrier("D2", alices)
     heard_by_carol = carol.barrier("D2", alices + bobs)
     heard_by_dave = dave.barrier("D2", alices + bobs)
-    # A sender's barrier covers its own lines; the readers' came after both of them.
+    # Alice's first barrier may have been answered before all of bob's lines were processed.
     heard_by_alice += alice.barrier("D2", bobs)
     alice.compare("D2", heard_by_alice, bobs)
     bob.compare("D2", heard_by_bob, alices)
@@ -252,7 +255,7 @@ def check_chat(connect: Connect) -> None:
 
 
 def check_end(connect: Connect) -> None:
-    """`/quit` is answered, and so is all that was said before the input ended."""
+    """`/quit` is answered, and so is every line that was complete when the input ended."""
     client = connect("heidi")
     client.expect("C4", "/quit", ["* bye heidi"], ends=True)
     client = connect("ivan")

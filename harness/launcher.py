@@ -1,12 +1,8 @@
-"""Start a chat server as a subprocess, learn its address, and stop it for certain.
-
-The demo, the benchmarks and the test suite all start servers this way. Any program can be
-started, not only the four versions: the launch contract is one line on standard output,
-`NAME listening on HOST:PORT` (an IPv6 host stands in brackets).
-"""
+"""Start any chat server as a subprocess, learn its address, and stop it for certain."""
 
 import atexit
 import contextlib
+import io
 import os
 import queue
 import random
@@ -20,16 +16,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import cast
 
-from harness.patience import patience
+from harness.session import Session
 
 try:
     import ctypes
-except ImportError:  # a Python that was built without libffi
-    ctypes = None
+except ImportError:
+    # This Python was built without libffi.
+    ctypes = None  # type: ignore[assignment]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILES = {"v1_threads": "echo", "v2_select": "echo", "v3_broadcast": "chat", "v4_asyncio": "chat"}
@@ -38,15 +36,22 @@ VERSIONS = tuple(PROFILES)
 ANNOUNCEMENT = re.compile(
     r"\S+ listening on (?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\s]+)):(?P<port>\d+)\s*"
 )
-SILENCE_SECONDS = 2.0  # how long somebody else's command may print nothing before we try its port
-STOP_SECONDS = 5.0  # how long a server may take to obey SIGTERM
-PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
-FIRST_PORT = 15000  # of those that a server under test is given
+# Somebody else's command may print nothing for so long before we try its port.
+SILENCE_SECONDS = 2.0
+# A broken connection is seen a moment before the process that broke it is gone.
+GONE_SECONDS = 0.3
+# A server may take so long to obey SIGTERM.
+STOP_SECONDS = 5.0
+# A server under test gets no port below this one.
+FIRST_PORT = 15000
+# The number comes from <linux/prctl.h>.
+PR_SET_PDEATHSIG = 1
 
-# Looked up now: the function that a new process runs before its program should do as little as
-# can be, for other threads of ours may have been in the middle of anything.
+# It is looked up now, because a new process should do as little as possible before its program
+# starts: another thread of ours may have been in the middle of anything.
 _prctl = ctypes.CDLL(None).prctl if ctypes and sys.platform == "linux" else None
-# What was started and not yet ended, and who watches it if the system does not (see _guard()).
+_one_at_a_time = threading.Lock()
+# Processes that were started and not yet ended, each with its guard if it needs one: see _guard().
 _alive: dict[subprocess.Popen, subprocess.Popen | None] = {}
 
 
@@ -54,34 +59,81 @@ class LaunchError(Exception):
     """A server could not be started: one line that names it and says what happened."""
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How a server has ended: its exit status, negative for a signal, and its last words."""
+
+    status: int
+    last_words: tuple[str, ...]
+
+    def in_short(self) -> str:
+        """`the server ended with status 1: no such device`."""
+        last = "".join(f": {line}" for line in self.last_words[-1:])
+        return f"the server {how_it_ended(self.status)}{last}"
+
+    def at_length(self, before: str = " ", between: str = " / ") -> str:
+        """`the server ended with status 1; its last words: no such device / good-bye`."""
+        words = between.join(self.last_words)
+        last = f"; its last words:{before}{words}" if words else ""
+        return f"the server {how_it_ended(self.status)}{last}"
+
+
 @dataclass
 class RunningServer:
-    """A server that accepts connections. Leaving it as a context manager stops it."""
+    """A server that accepts connections. As a context manager, it is stopped at the end.
+
+    A server that runs elsewhere has an address only, no `process` and no log.
+    """
 
     name: str
-    profile: str  # "echo" or "chat"
+    profile: str
     host: str
     port: int
-    process: subprocess.Popen | None = None  # None: it runs elsewhere, we only know its address
-    log_path: Path | None = None  # its standard error, a file: an unread pipe could block it
-    asked_to_stop: bool = False  # by stop()
+    process: subprocess.Popen | None = None
+    # Its standard error goes to a file, because a pipe that nobody reads could block it.
+    log_path: Path | None = None
+    asked_to_stop: bool = False
+    session: Session = field(default_factory=Session)
 
     @property
     def address(self) -> tuple[str, int]:
         """(host, port), as `socket.create_connection` wants it."""
         return (self.host, self.port)
 
-    def stop(self) -> int | None:
-        """Ask the server to stop, insist after 5 s, and return its exit status (None: not ours).
+    @property
+    def pid(self) -> int:
+        """The number of its process. Raises ValueError for one that runs elsewhere."""
+        if self.process is None:
+            raise ValueError(f"the process of {self.name} is not known, only its address")
+        return self.process.pid
 
-        A negative status is the number of the signal that ended it. The log file stays until the
-        `with` block or this process ends, so that a test may read it after the stop.
+    def ending(self, seconds: float = GONE_SECONDS, lines: int = 1) -> Ending | None:
+        """How it ended, with so many last lines of its log; None if it runs on for `seconds`."""
+        if self.process is None or self.log_path is None:
+            return None
+        try:
+            status = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return None
+        words = last_words(self.log_path, lines) if self.log_path.exists() else []
+        return Ending(status, tuple(words))
+
+    def log(self) -> str:
+        """What it has written to its standard error so far, or the beginning of a flood."""
+        if self.log_path is None:
+            return ""
+        with self.log_path.open("rb") as log:
+            return log.read(1 << 20).decode(errors="replace")
+
+    def stop(self) -> int | None:
+        """Ask the server to stop, kill it after 5 s; returns its exit status (None: not ours).
+
+        The log file stays until the `with` block ends, so that a test may read it after the stop.
         """
         if self.process is None:
             return None
-        if self.process.poll() is None:
-            self.asked_to_stop = True
-        return end_process(self.process)
+        self.asked_to_stop |= self.process.poll() is None
+        return end_process(self.process, self.session)
 
     def __enter__(self) -> "RunningServer":
         return self
@@ -103,58 +155,51 @@ def launch(
     *,
     profile: str,
     startup_seconds: float = 10.0,
+    session: Session | None = None,
     **popen_options,
 ) -> RunningServer:
     """Start a server and wait until it listens.
 
-    A list is run as it is. A string is somebody's command line: its `{port}` is replaced by a
-    free port, and if the program does not announce its address the way our servers do (another
-    language, another habit), that port on 127.0.0.1 is used as soon as it accepts. Further
-    options go to `subprocess.Popen`. Raises LaunchError.
+    A list is run as it is. A string is somebody's command line: its `{port}` is replaced by a free
+    port. If the program does not announce its address as our servers do, that port on 127.0.0.1 is
+    used as soon as it accepts. Further options go to `subprocess.Popen`. Raises LaunchError.
     """
-    promised_port = None
-    if isinstance(command, str):
-        if "{port}" not in command:
-            raise LaunchError(f"{name}: the command needs a {{port}} to be told: {command}")
-        promised_port = _free_port()
+    session = session or Session()
+    with contextlib.ExitStack() as until_it_listens:
+        promised_port = None
+        if isinstance(command, str):
+            if "{port}" not in command:
+                raise LaunchError(f"{name}: the command needs a {{port}} to be told: {command}")
+            promised_port = until_it_listens.enter_context(reserved_port())
+            with_port = command.replace("{port}", str(promised_port))
+            try:
+                command = shlex.split(with_port, posix=os.name != "nt")
+            except ValueError as error:
+                raise LaunchError(f"{name}: {str(error).lower()} in {command}") from None
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE}
+        log_path = _new_log(name)
         try:
-            command = shlex.split(
-                command.replace("{port}", str(promised_port)), posix=os.name != "nt"
-            )
-        except ValueError as error:
-            raise LaunchError(f"{name}: {str(error).lower()} in {command}") from None
-    log_path = _new_log(name)
-    try:
-        with log_path.open("wb") as log:
-            process = start_process(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                **popen_options,
-            )
-    except OSError as error:
-        raise LaunchError(f"{name}: cannot run {command[0]}: {error.strerror}") from None
-    try:
-        first_line = _drain(process)
-        host, port = _wait_until_listening(
-            name, process, first_line, promised_port, startup_seconds, log_path
-        )
-    except BaseException:  # a failed start and Ctrl-C alike must leave no process behind
-        end_process(process)
-        raise
-    return RunningServer(name, profile, host, port, process, log_path)
+            with log_path.open("wb") as log:
+                process = start_process(command, stderr=log, **streams, **popen_options)
+        except OSError as error:
+            raise LaunchError(f"{name}: cannot run {command[0]}: {error.strerror}") from None
+        server = RunningServer(name, profile, "127.0.0.1", 0, process, log_path, session=session)
+        try:
+            _find_address(server, _drain(process), promised_port, startup_seconds)
+        # Neither a failed start nor Ctrl-C may leave a process behind.
+        except BaseException:
+            server.stop()
+            raise
+        return server
 
 
-def _wait_until_listening(
-    name: str,
-    process: subprocess.Popen,
+def _find_address(
+    server: RunningServer,
     first_line: "queue.Queue[str]",
     promised_port: int | None,
     startup_seconds: float,
-    log_path: Path,
-) -> tuple[str, int]:
-    startup_seconds = patience.for_a_start(startup_seconds)
+) -> None:
+    startup_seconds = server.session.wait_for_a_start(startup_seconds)
     deadline = time.monotonic() + startup_seconds
     silence = startup_seconds if promised_port is None else min(SILENCE_SECONDS, startup_seconds)
     try:
@@ -162,41 +207,43 @@ def _wait_until_listening(
     except queue.Empty:
         line = None
     if line and (match := ANNOUNCEMENT.fullmatch(line)):
-        return match["v6"] or match["host"], int(match["port"])
-    if line == "":  # end of its output: somebody else may have its port, so see first if it goes
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=0.5)
-    # Connecting just to see would be one phantom client for a server that counts them, so it is
-    # done only for a command that did not announce itself.
-    while promised_port is not None and process.poll() is None and time.monotonic() < deadline:
+        server.host, server.port = match["v6"] or match["host"], int(match["port"])
+        return
+    # A program that has closed its output may be about to end, and another may have its port.
+    if line == "":
+        server.ending(0.5)
+    # A trial connection is a phantom client to a server that counts its clients, so it is made only
+    # for a command that did not announce itself.
+    while promised_port is not None and not server.ending(0) and time.monotonic() < deadline:
         try:
             socket.create_connection(("127.0.0.1", promised_port), timeout=1).close()
-            return "127.0.0.1", promised_port
-        except OSError:  # not yet listening: that is what the loop waits for
+            server.port = promised_port
+            return
+        # It does not listen yet, so try again.
+        except OSError:
             time.sleep(0.02)
-    if line == "":  # end of its output: it is going, and its log is complete once it has gone
-        with contextlib.suppress(subprocess.TimeoutExpired):  # still alive: the message says so
-            process.wait(timeout=max(0.1, deadline - time.monotonic()))
-    if process.poll() is not None:
-        what = f"{how_it_ended(process.returncode)} before it was listening"
+    # The log is complete once the process has ended. If it does not end, the message says so.
+    if ending := server.ending(max(0.1, deadline - time.monotonic()) if line == "" else 0):
+        what = f"{how_it_ended(ending.status)} before it was listening"
     elif line:
         what = f"said {line.strip()!r} where 'NAME listening on HOST:PORT' was expected"
     else:
-        patience.hung += 1
+        server.session.hung += 1
         what = f"was not listening after {startup_seconds:g} s"
-    words = "".join(f": {line.strip()}" for line in last_words(log_path))
-    raise LaunchError(f"{name} {what}{words}")
+    words = "".join(f": {line.strip()}" for line in last_words(cast(Path, server.log_path)))
+    raise LaunchError(f"{server.name} {what}{words}")
 
 
 def _drain(process: subprocess.Popen) -> "queue.Queue[str]":
-    """Read the server's output for as long as it lives; its first line goes into the queue.
+    """Read the server's output as long as it lives; its first line goes into the queue.
 
     An empty string there means that the output ended without a line.
     """
     first_line: queue.Queue[str] = queue.Queue()
+    output = cast(io.BufferedReader, process.stdout)
 
     def read_to_end() -> None:
-        with process.stdout as output:
+        with output:
             first_line.put(output.readline(4096).decode(errors="replace"))
             while output.read1(65536):
                 pass
@@ -206,53 +253,52 @@ def _drain(process: subprocess.Popen) -> "queue.Queue[str]":
 
 
 def start_process(command: Sequence[str], **popen_options) -> subprocess.Popen:
-    """Popen for a process that is certain to be ended: by `end_process`, or when we end.
+    """Start a process that is certain to be ended: by `end_process`, or when we end.
 
     It gets a session of its own: Ctrl-C at the terminal reaches us alone, and we end it in order.
-    Should we be killed (SIGKILL, out of memory) and can end nothing any more, it is killed, too: on
-    Linux by the kernel's parent-death signal, elsewhere by a shell that waits for that, see
-    _guard(). What a wrapper such as `sh -c` or `go run` has started does not inherit the signal,
-    and is left behind then. On Windows all are.
+    If we are killed, it is killed too: on Linux by the kernel's parent-death signal, elsewhere by a
+    shell that waits for our end. A process that a wrapper such as `sh -c` or `go run` has started
+    does not inherit the signal, and is left behind. On Windows every process is.
     """
-    # The kernel sends that signal when the thread ends that made the process. Only the main thread
+    # The kernel sends that signal when the thread that made the process ends. Only the main thread
     # is certain to live as long as we do.
-    by_kernel = _prctl is not None and threading.current_thread() is threading.main_thread()
+    bind = _prctl if threading.current_thread() is threading.main_thread() else None
     if os.name == "nt":
-        popen_options.setdefault("creationflags", subprocess.CREATE_NEW_PROCESS_GROUP)
+        group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        popen_options.setdefault("creationflags", group)
     else:
         popen_options.setdefault("start_new_session", True)
-    if by_kernel:
-        popen_options["preexec_fn"] = _bind_to_us(popen_options.get("preexec_fn"))
-    with _interrupts_held():  # between its start and our knowing its pid it could escape us
+    if bind is not None:
+        popen_options["preexec_fn"] = _bind_to_us(bind, popen_options.get("preexec_fn"))
+    # An interrupt between the start and our note of it would let the process escape us.
+    with _interrupts_held():
         process = subprocess.Popen(command, **popen_options)
         _alive[process] = None
-        if not by_kernel and os.name != "nt":
+        if bind is None and os.name != "nt":
             _alive[process] = _guard(process)
     return process
 
 
-def _bind_to_us(preparation: Callable[[], None] | None) -> Callable[[], None]:
-    """What a new process does before it becomes its program: `preparation`, then this.
-
-    It asks the kernel to be killed when we end, and the kernel remembers that beyond exec().
-    """
+def _bind_to_us(
+    bind: Callable[[int, int], int], preparation: Callable[[], None] | None
+) -> Callable[[], None]:
+    """What a new process does before it becomes its program; `bind` is prctl(2)."""
     runner = os.getpid()
 
     def in_the_new_process() -> None:
         if preparation:
             preparation()
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != runner:  # we have ended before it could ask
+        # The kernel remembers this across exec().
+        bind(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # We may have ended before it could ask.
+        if os.getppid() != runner:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return in_the_new_process
 
 
 def _guard(process: subprocess.Popen) -> subprocess.Popen:
-    """A shell that waits for our end, which is the end of its input, and then kills `process`.
-
-    It kills the whole group, what a wrapper has started included.
-    """
+    """Start a shell that waits for the end of its input, which is our end, and kills the group."""
     script = 'read -r nothing; kill -s KILL -- "-$0"'
     return subprocess.Popen(
         ["/bin/sh", "-c", script, str(process.pid)],
@@ -265,53 +311,54 @@ def _guard(process: subprocess.Popen) -> subprocess.Popen:
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Act on Ctrl-C and SIGTERM at the end of the block.
+    """Put off Ctrl-C and SIGTERM until the end of the block.
 
-    Their handlers are exchanged for that, not their mask: a child would inherit the mask.
+    Their handlers are exchanged for that, not the signal mask, which a child would inherit.
     """
-    if threading.current_thread() is not threading.main_thread():  # signals are not for us then
+    # Python handles signals in the main thread only.
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: arrived.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+
+    def note(number: int, frame: object) -> None:
+        arrived.append(number)
+
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-    for number in arrived:
-        signal.raise_signal(number)
+    for signal_number in arrived:
+        signal.raise_signal(signal_number)
 
 
 @atexit.register
 def _end_leftovers() -> None:
-    """Ctrl-C may come between any two steps, such as a start and the `with` that would end it."""
+    # Ctrl-C may come between a start and the `with` that would end it.
     for process in list(_alive):
         end_process(process)
 
 
-def end_process(process: subprocess.Popen) -> int:
-    """End a process and whatever it started: SIGTERM, wait, SIGKILL as the last resort.
-
-    Returns its exit status.
-    """
+def end_process(process: subprocess.Popen, session: Session | None = None) -> int:
+    """End a process and whatever it started: SIGTERM, wait, SIGKILL; returns its exit status."""
+    session = session or Session()
     try:
         process.terminate()
         try:
-            process.wait(timeout=patience.for_a_stop(STOP_SECONDS))
+            process.wait(timeout=session.wait_for_a_stop(STOP_SECONDS))
         except subprocess.TimeoutExpired:
-            patience.killed += 1
+            session.killed += 1
             process.kill()
-    except BaseException:  # a second Ctrl-C while we wait: no more patience, but no orphan either
+    # A second Ctrl-C ends the wait, but no orphan may stay.
+    except BaseException:
         process.kill()
         raise
     finally:
         if hasattr(os, "killpg"):
-            # `sh -c` or `go run` would leave the real server behind. The group bears the pid of
-            # the process we started as a session of its own. Nobody left in it: nothing to end.
+            # Without this, `sh -c` or `go run` would leave the real server behind. Its session has
+            # a group with the pid of the process that we started, or with nobody left in it.
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
     if guard := _alive.pop(process, None):
@@ -320,40 +367,63 @@ def end_process(process: subprocess.Popen) -> int:
     return process.wait()
 
 
-def _free_port() -> int:
-    """A port that nobody has now, and that no outgoing connection will be given meanwhile.
+def free_port() -> int:
+    """A port that is free, and that no outgoing connection will be given meanwhile."""
+    with reserved_port() as port:
+        return port
 
-    Were it one of those that the system gives out by itself, one of thousands of clients beside us
-    would now and then have it before the server binds it.
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port that no other run of the launcher on this machine gives away during the block.
+
+    The system gives ports to outgoing connections from a range of its own. If the port were in it,
+    one of thousands of clients beside us would now and then have it before the server binds it.
     """
     below = _first_port_given_out()
-    for port in random.sample(range(FIRST_PORT, below), 50) if below > FIRST_PORT + 1000 else ():
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    enough = below > FIRST_PORT + 1000
+    for port in random.sample(range(FIRST_PORT, below), 50) if enough else [0] * 50:
+        if (sign := _sign_of_reservation(port)) is not None:
+            with sign:
+                yield sign.getsockname()[1]
+            return
+    raise LaunchError("no free port was found: fifty have been tried")
+
+
+def _sign_of_reservation(port: int) -> socket.socket | None:
+    """A UDP socket with the number of a TCP port that is free; None if it is taken or reserved."""
+    sign = socket.socket(type=socket.SOCK_DGRAM)
+    try:
+        sign.bind(("127.0.0.1", port))
+        with socket.socket() as probe:
+            probe.bind(sign.getsockname())
+    except OSError:
+        sign.close()
+        return None
+    return sign
 
 
 @cache
 def _first_port_given_out() -> int:
-    """The lowest port that the system gives to those who do not ask for a certain one."""
     try:
         return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    # No Linux: the others begin at 49152.
+    # Systems other than Linux begin at 49152.
     except OSError:
         return 49152
 
 
 @cache
 def _log_directory() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory(prefix="chat-server-logs-")  # removed at exit
+    """The directory is removed when we exit."""
+    return tempfile.TemporaryDirectory(prefix="chat-server-logs-")
 
 
 def _new_log(name: str) -> Path:
     readable = re.sub(r"[^\w.-]+", "_", name)
-    descriptor, path = tempfile.mkstemp(f"-{readable}.log", dir=_log_directory().name)
+    # Otherwise two threads may each make a directory, and the one that is forgotten is removed.
+    with _one_at_a_time:
+        directory = _log_directory().name
+    descriptor, path = tempfile.mkstemp(f"-{readable}.log", dir=directory)
     os.close(descriptor)
     return Path(path)
 
@@ -364,12 +434,13 @@ def how_it_ended(status: int) -> str:
         return f"ended with status {status}"
     try:
         return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:  # a signal that this Python has no name for
+    # This Python has no name for the signal.
+    except ValueError:
         return f"was killed by signal {-status}"
 
 
 def last_words(log_path: Path, lines: int = 1) -> list[str]:
-    """The last lines that a server has written to its standard error; bounded, however much."""
+    """The last lines of a server's standard error. Of a long log only the end is read."""
     with log_path.open("rb") as log:
         log.seek(max(0, log_path.stat().st_size - 4096 * lines))
         return log.read().decode(errors="replace").strip().splitlines()[-lines:]

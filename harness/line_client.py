@@ -1,8 +1,7 @@
-"""A blocking client that speaks in lines: what the suite and its tools talk with.
+"""A blocking client that speaks in lines, for the suite and its tools.
 
-Every wait has an end, and nothing sleeps until "it should have arrived by now": `/ping` is the
-barrier. Its answer proves that all the client sent before has been processed (F5, D4); and what
-had not arrived before the recipient's own pong was never sent.
+`/ping` is the barrier: its answer proves that all that the client sent before has been processed
+(F5, D4). A line that has not arrived before the recipient's own pong was never sent.
 """
 
 import collections
@@ -12,73 +11,75 @@ import socket
 import struct
 import time
 from collections.abc import Iterable
+from typing import Self
 
-from harness.patience import patience
+from harness.session import Session
 
-# A line is at most 1024 bytes (F2) and a name. What comes without end is none.
+# A line is at most a name and 1024 bytes (F2), so a longer one will never end.
 LONGEST_UNFINISHED = 1 << 20  # bytes
-# Who gets bytes again and again waits longer than for silence, but not for ever.
+# A client that keeps getting bytes waits longer than one that gets none, but not for ever.
 WHOLE_WAIT = 6  # times the timeout
 
-# Of each conversation so much is kept for the report of a failure.
+# So much of each conversation is kept for the report of a failure.
 EVENTS_KEPT = 12
 BYTES_KEPT = 160
 
 BARRIER = b"/ping barrier-"
 
-# The probe that looks whether a server is empty is no part of any test, but its coming and going
-# may be announced to the first client of the next one.
+# The probe that looks whether a server is empty belongs to no test, but the first client of the
+# next test may still hear of it.
 PROBE_NOTICE = re.compile(r"\* settle-\d+ (joined|left)")
 
 numbers = itertools.count(1)
 
-# Who has been told `* hello NAME`, as (port of the server, name): see `wait_until_left`.
-let_in: set[tuple[int, str]] = set()
-
-# The clients that were the last to be made, for the report of a failure.
-made_lately: collections.deque["LineClient"] = collections.deque(maxlen=4)
-
 
 class Unanswered(Exception):
-    """A wait for a line came to nothing. `came` are the lines that came meanwhile, `expected` says
-    what would have ended the wait (None: any line)."""
+    """A wait for a line came to nothing.
 
-    def __init__(self, message: str, came: Iterable[str] = (), expected: str | None = None) -> None:
+    `received` holds the lines that came meanwhile, `expected` says what would have ended the wait
+    (None: any line).
+    """
+
+    def __init__(
+        self, message: str, received: Iterable[str] = (), expected: str | None = None
+    ) -> None:
         super().__init__(message)
-        self.came = list(came)
+        self.received = list(received)
         self.expected = expected
 
 
 class NoAnswer(Unanswered, TimeoutError):
-    """The time is over."""
+    """The time is up."""
 
 
 class Closed(Unanswered, EOFError):
-    """The server has closed where a line was to come."""
+    """The server has closed where a line was expected."""
 
 
 class LineClient:
     """A client that reads and writes whole lines; each wait ends after `timeout` seconds.
 
-    Lines are str without their ending; bytes that are no UTF-8 appear as `\\xff`. A wait that ends
-    raises NoAnswer (a TimeoutError), the end of the connection Closed (an EOFError); both say what
-    had been awaited and what had come instead.
+    Lines are str without their ending; bytes that are not UTF-8 appear as `\\xff`. A wait that
+    ends raises NoAnswer, and the end of the connection raises Closed. `session` bounds the waits,
+    and remembers the client.
     """
 
-    def __init__(self, address: tuple[str, int], timeout: float = 10.0) -> None:
+    def __init__(
+        self, address: tuple[str, int], timeout: float = 10.0, session: Session | None = None
+    ) -> None:
+        self.session = session or Session()
         self.timeout = timeout
         self.port = address[1]
         self.name: str | None = None
         self.socket = open_socket(address, timeout)
         # What it has sent and received lately, in order: ("sent" or "came", bytes).
-        self.transcript: collections.deque[tuple[str, bytes]] = collections.deque(
-            maxlen=EVENTS_KEPT
-        )
-        self.spoke_at = 0.0  # when it last sent anything but a barrier (time.monotonic)
+        self.transcript = collections.deque[tuple[str, bytes]](maxlen=EVENTS_KEPT)
+        # When it last sent anything but a barrier, on the clock of time.monotonic().
+        self.spoke_at = 0.0
         self._received = bytearray()
-        made_lately.append(self)
+        self.session.clients.append(self)
 
-    def __enter__(self) -> "LineClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -111,7 +112,7 @@ class LineClient:
             line = self._received[:end].decode(errors="backslashreplace")
             del self._received[: end + 1]
             if line.startswith("* hello "):
-                let_in.add((self.port, line.removeprefix("* hello ")))
+                self.session.let_in.add((self.port, line.removeprefix("* hello ")))
             if not PROBE_NOTICE.fullmatch(line):
                 return line
 
@@ -129,11 +130,7 @@ class LineClient:
         return lines
 
     def read_to_end(self) -> list[str]:
-        """Read until the server has closed; returns all lines.
-
-        A server that closes while our bytes are still on their way ends the connection with a
-        reset: that is TCP's way, and an end like any other.
-        """
+        """Read until the server has closed, with a reset perhaps; returns all lines."""
         lines = []
         deadline = time.monotonic() + WHOLE_WAIT * self.timeout
         while True:
@@ -162,7 +159,7 @@ class LineClient:
     def ping(self) -> list[str]:
         """The barrier: returns the lines that came before the answer."""
         token = f"barrier-{next(numbers)}"
-        self.send_bytes(BARRIER + token.removeprefix("barrier-").encode() + b"\n")
+        self.send_line(f"/ping {token}")
         return self.read_until(f"* pong {token}")
 
     def ask(self, command: str) -> list[str]:
@@ -177,14 +174,16 @@ class LineClient:
         self.socket.settimeout(seconds)
         try:
             self.socket.recv(1, socket.MSG_PEEK)
-        except (TimeoutError, BlockingIOError):  # nothing came; the latter where seconds is 0
+        # Nothing came. If `seconds` is 0, that is a BlockingIOError.
+        except (TimeoutError, BlockingIOError):
             return False
-        except ConnectionError:  # a reset is an end, and an end is something to read
+        # A reset is an end, and an end is something to read.
+        except ConnectionError:
             return True
         return True
 
     def peek(self) -> bytes:
-        """What has arrived and not been read yet, for a message; at the end there is no more."""
+        """What has arrived and has not been read yet, for use in a message."""
         self.socket.settimeout(0)
         try:
             return bytes(self._received) + self.socket.recv(200, socket.MSG_PEEK)
@@ -204,15 +203,16 @@ class LineClient:
         self.socket.close()
 
     def _receive(self, seconds: float) -> bool:
-        seconds = patience.at_most(seconds)
+        seconds = self.session.at_most(seconds)
         self.socket.settimeout(seconds)
         try:
             data = self.socket.recv(65536)
         except TimeoutError:
-            patience.lose()
+            self.session.lose_patience()
             rest = f"; an unfinished one: {bytes(self._received)!r}" if self._received else ""
             raise NoAnswer(f"{self._who()}: no line within {seconds:g} s{rest}") from None
-        except ConnectionError:  # a reset is an end as well; callers see Closed
+        # A reset is an end as well, so callers get Closed.
+        except ConnectionError:
             data = b""
         self._note("came", data)
         self._received += data
@@ -220,7 +220,7 @@ class LineClient:
 
     def _check(self, deadline: float, lines: int) -> None:
         if time.monotonic() > deadline:
-            patience.lose()
+            self.session.lose_patience()
             raise NoAnswer(f"{self._who()}: {lines} lines, and no end of them")
 
     def _note(self, direction: str, data: bytes) -> None:

@@ -1,16 +1,17 @@
-"""Many connections driven from one loop: fast, and nobody waits for anybody."""
+"""Many connections driven by one loop, so that no client waits for another."""
 
 import selectors
 import socket
 import time
 from collections.abc import Callable, Iterable
+from typing import Self
 
-from harness.line_client import let_in, numbers, open_socket, reset
-from harness.patience import patience
+from harness.line_client import numbers, open_socket, reset
+from harness.session import Session
 
 
 class Member:
-    """One connection of a Crowd: what it has still to send and all it has received."""
+    """One connection of a Crowd: what it still has to send, and all that it has received."""
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         self.socket = sock
@@ -19,10 +20,10 @@ class Member:
         self.incoming = bytearray()
         self.reading = True
         self.closed = False
-        # Whether its connection has ended with a reset.
         self.was_reset = False
         self.awaited: bytes | None = None
-        self.events = 0  # what the selector watches it for
+        # The events that the selector watches it for.
+        self.events = 0
 
     def lines(self) -> list[str]:
         """All complete lines received since `incoming` was last cleared."""
@@ -30,19 +31,22 @@ class Member:
 
 
 class Crowd:
-    """Many connections driven by one selector: fast, and nobody waits for anybody.
+    """Many connections driven by one selector.
 
-    Queue bytes in `member.outgoing`, then `pump` until something has come true. A member whose
-    `reading` is False never reads. A lost connection is a state (`closed`), not an exception.
+    Queue bytes in `member.outgoing`, then `pump` until a condition holds. A member whose `reading`
+    is False never reads. A lost connection is a state (`closed`), not an exception.
     """
 
-    def __init__(self, address: tuple[str, int], profile: str) -> None:
+    def __init__(
+        self, address: tuple[str, int], profile: str, session: Session | None = None
+    ) -> None:
         self.profile = profile
+        self.session = session or Session()
         self.members: list[Member] = []
-        self._address = address
+        self.address = address
         self._selector = selectors.DefaultSelector()
 
-    def __enter__(self) -> "Crowd":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -52,29 +56,30 @@ class Crowd:
 
     def connect(self, names: Iterable[str]) -> list[Member]:
         """Open one connection per name; nothing is sent or read yet."""
-        return [self.adopt(open_socket(self._address, 10.0), name) for name in names]
+        return [self.adopt(open_socket(self.address, 10.0), name) for name in names]
 
     def adopt(self, connection: socket.socket, name: str) -> Member:
-        """Take in a connection that somebody else has opened; nothing is sent or read yet."""
+        """Take over a connection that the caller has opened."""
         connection.setblocking(False)
         member = Member(connection, name)
         self.members.append(member)
         return member
 
     def join(self, names: Iterable[str]) -> list[Member]:
-        """Connect and go through the handshake; all are in, with nothing unread, on return."""
+        """Connect and go through the handshake; on return all are in, with nothing unread."""
         newcomers = self.connect(names)
         self.let_in(newcomers)
         return newcomers
 
     def let_in(self, newcomers: list[Member]) -> None:
-        """Go through the handshake with those who have only connected; as `join` otherwise."""
+        """Take members that have only connected through the handshake, as `join` does."""
         for member in newcomers:
             member.outgoing += member.name.encode() + b"\n"
             member.awaited = f"* hello {member.name}\n".encode()
         self._pump_until_answered(newcomers, "hello")
-        let_in.update((self._address[1], member.name) for member in newcomers)
-        for _ in range(2):  # the first proves that all are in, the second takes in the notices
+        self.session.let_in.update((self.address[1], member.name) for member in newcomers)
+        # The first barrier proves that all are in, the second takes in the notices.
+        for _ in range(2):
             self.barrier(member for member in self.members if member.reading)
         for member in self.members:
             member.incoming.clear()
@@ -86,7 +91,7 @@ class Crowd:
         reset(member.socket)
 
     def barrier(self, members: Iterable[Member], seconds: float = 30.0) -> None:
-        """Let each of the members send a `/ping`, and read until each has got its pong."""
+        """Let each of the members send a `/ping`, and pump until each has got its pong."""
         token = f"barrier-{next(numbers)}"
         members = list(members)
         for member in members:
@@ -106,16 +111,16 @@ class Crowd:
 
     def pump(self, done: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
         """Send and receive until `done()`; raises TimeoutError naming `what` after `seconds`."""
-        seconds = patience.at_most(seconds)
+        seconds = self.session.at_most(seconds)
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
-                patience.lose()
+                self.session.lose_patience()
                 raise TimeoutError(f"not within {seconds:g} s: {what}")
             self._turn(0.05)
 
     def pump_until_quiet(self, quiet_seconds: float = 0.15, seconds: float = 20.0) -> None:
-        """Send and receive until nothing has moved for a while: all that could flow has flowed."""
+        """Send and receive until nothing has moved for a while, so all that can flow has flowed."""
         deadline = time.monotonic() + seconds
         quiet_since = time.monotonic()
         while time.monotonic() < min(deadline, quiet_since + quiet_seconds):
@@ -141,9 +146,11 @@ class Crowd:
     def _write(self, member: Member) -> int:
         try:
             sent = member.socket.send(member.outgoing[:65536])
-        except BlockingIOError:  # ready a moment ago, not now: the next turn sees
+        # It was ready a moment ago and is not now; the next turn tries again.
+        except BlockingIOError:
             return 0
-        except ConnectionError:  # the server has closed; what it had sent before can still be read
+        # The server has closed; what it had sent before can still be read.
+        except ConnectionError:
             member.outgoing.clear()
             member.was_reset = True
             if not member.reading:
@@ -157,16 +164,17 @@ class Crowd:
             data = member.socket.recv(1 << 18)
         except BlockingIOError:
             return 0
-        except ConnectionError:  # a reset is an end as well
+        # A reset is an end as well.
+        except ConnectionError:
             member.was_reset = True
             data = b""
         if not data:
             self._close(member)
             return 0
-        seen = len(member.incoming)
+        length_before = len(member.incoming)
         member.incoming += data
         if member.awaited:
-            start = max(0, seen - len(member.awaited))
+            start = max(0, length_before - len(member.awaited))
             if member.incoming.find(member.awaited, start) >= 0:
                 member.awaited = None
         return len(data)
