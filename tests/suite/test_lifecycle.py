@@ -5,26 +5,36 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 
 import pytest
 
 from harness.answers import IDLE_TIMEOUT, SHUTTING_DOWN
+from harness.launcher import REPOSITORY
 from harness.line_client import open_socket
-from harness.patience import patience
-from harness.process_view import halted
-from harness.waiting import wait_until, wait_until_left
+from harness.proc import halted
+from harness.waiting import wait_until_left
+from tests.suite.leaving import (
+    end_input,
+    half_close,
+    quit_politely,
+    reset_in_mid_line,
+    wait_until_as_small_as,
+)
+from tests.suite.marks import OURS
 
-# The rule says 2 seconds (L4). The rest is for a machine that has other things to do.
+CLIENT = REPOSITORY / "client.py"
+# The rule says 2 seconds (L4). The rest is for a busy machine.
 SECONDS_TO_STOP = 5
 
-# More than a server reads in one turn (F7), in any number of lines.
+# This is more than a server reads in one turn (F7).
 MORE_THAN_A_TURN = b"and another thing\n" * 20_000
 
 
-def read_to_an_orderly_end(connection, who):
-    """All lines up to the server's end of output. A reset is none: it can destroy last words."""
+def read_to_an_orderly_end(server, connection, who):
+    """Read all lines up to the end of output. A reset is no such end: it can destroy last words."""
     received = bytearray()
-    seconds = patience.at_most(10)
+    seconds = server.session.at_most(10)
     connection.settimeout(seconds)
     try:
         while data := connection.recv(65536):
@@ -32,18 +42,15 @@ def read_to_an_orderly_end(connection, who):
     except ConnectionError:
         pytest.fail(f"{who} got a reset in place of an orderly end, after {bytes(received[-60:])}")
     except TimeoutError:
-        patience.lose()
-        pytest.fail(
-            f"{who} waited {seconds:g} s for the server to close, after {bytes(received[-60:])}"
-        )
-    # A reset that came after the end of output is not reported by recv().
+        server.session.lose_patience()
+        pytest.fail(f"{who} saw no end within {seconds:g} s, after {bytes(received[-60:])}")
+    # recv() does not report a reset that comes after the end of output.
     if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
         pytest.fail(f"{who} got a reset after the end of output: {os.strerror(error)}")
     return received.decode().splitlines()
 
 
 def send_all(connection, data, who):
-    """Send, and fail where the server has closed without an eye to what was still to come."""
     try:
         connection.sendall(data)
     except ConnectionError as error:
@@ -51,10 +58,9 @@ def send_all(connection, data, who):
 
 
 def assert_still_heard(connection, witness, who):
-    """The server has ended its output, and reads on: what is sent to it brings no reset.
+    """The server has ended its output but still reads: what is sent to it brings no reset.
 
-    A connection that is closed answers with one, and the next attempt to send fails. The witness
-    gives the server the time for both.
+    The witness gives a server that has closed time to answer with one.
     """
     for _ in range(3):
         witness.ping()
@@ -62,18 +68,18 @@ def assert_still_heard(connection, witness, who):
 
 
 def test_orderly_end_after_quit(server, join):
-    """C4: who has sent much more than `/quit` gets its good-bye and an end, not a reset."""
+    """C4: a client that sends much more after `/quit` gets a good-bye and an end, not a reset."""
     bob = join(server, "bob")
     with open_socket(server.address, 10) as alice:
         send_all(alice, b"alice\n/quit\n" + MORE_THAN_A_TURN, "alice")
-        lines = read_to_an_orderly_end(alice, "alice")
+        lines = read_to_an_orderly_end(server, alice, "alice")
         assert lines[1:] == ["* hello alice", "* bye alice"], f"alice was told {lines[:5]}"
         assert_still_heard(alice, bob, "alice")
 
 
-@pytest.mark.versions("v1_threads", "v2_select", "v3_broadcast", "v4_asyncio")
+@OURS
 def test_orderly_end_after_an_idle_timeout(launch_server, connect):
-    """L1: our own servers wait for the end of one that still sends, as after `/quit`."""
+    """L1: our servers wait for the end of a client that still sends, as after `/quit`."""
     server = launch_server("--idle-timeout", "0.2")
     alice = connect(server)
     alice.send_bytes(b"half a na")
@@ -85,18 +91,38 @@ def test_orderly_end_after_an_idle_timeout(launch_server, connect):
 
 
 def test_orderly_end_of_a_stop_while_much_is_unread(launch_server):
-    """L4: the notice is not destroyed by a reset, though far more was sent than was read."""
+    """L4: no reset destroys the notice, although far more was sent than was read."""
     server = launch_server()
     with open_socket(server.address, 10) as alice:
         greeting = alice.recv(100)
         send_all(alice, b"alice\n/work 1000\n" + MORE_THAN_A_TURN, "alice")
         server.process.terminate()
-        lines = read_to_an_orderly_end(alice, "alice")
-    told = lines.count(SHUTTING_DOWN)
+        lines = read_to_an_orderly_end(server, alice, "alice")
+    farewells = lines.count(SHUTTING_DOWN)
     assert greeting.endswith(b": enter your name\n"), f"alice was not greeted but got {greeting}"
-    assert told == 1, f"alice was told {told} times that the server stops; last: {lines[-3:]}"
+    assert farewells == 1, f"alice was told of the stop {farewells} times; last: {lines[-3:]}"
     status = server.process.wait(timeout=SECONDS_TO_STOP)
     assert status == 0, f"exit status {status} after the signal; 0 is success"
+
+
+def test_a_piped_line_is_answered_by_every_server(server, connect):
+    """L5: `printf 'hi\\n' | python3 client.py HOST:PORT --name alice`, as the README shows it."""
+    bob = connect(server)
+    bob.join("bob")
+    host = f"[{server.host}]" if ":" in server.host else server.host
+    done = subprocess.run(
+        [sys.executable, str(CLIENT), f"{host}:{server.port}", "--name", "alice"],
+        input="hi\n/ping\n",
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    greeting, hello, *lines, last = done.stdout.splitlines()
+    assert greeting.endswith(": enter your name")
+    assert (hello, last) == ("* hello alice", "* pong")
+    assert ("alice: hi" in bob.ping()) == (server.profile == "chat")
+    assert ("alice: hi" in lines) == (server.profile == "echo")
 
 
 def test_half_close(server, connect, join):
@@ -104,7 +130,7 @@ def test_half_close(server, connect, join):
     bob = join(server, "bob")
     alice = connect(server)
     with contextlib.nullcontext() if server.process is None else halted(server.process):
-        # It finds the lines and the end at the same time.
+        # The server finds the lines and the end at the same time.
         alice.send_bytes(b"alice\nhello\n/ping 1\n/list\nrest")
         alice.half_close()
     greeting, *lines = alice.read_to_end()
@@ -120,16 +146,16 @@ def test_half_close(server, connect, join):
 def test_half_close_by_netcat(server):
     """L5: `printf 'alice\\nhello\\n' | nc -N HOST PORT`, the example of the rule."""
     command = ["nc", "-N", *map(str, server.address)]
-    done = subprocess.run(command, input=b"alice\nhello\n", capture_output=True, timeout=20)
-    if b"invalid option" in done.stderr or b"usage" in done.stderr.lower():
+    run = subprocess.run(command, input=b"alice\nhello\n", capture_output=True, timeout=20)
+    if b"invalid option" in run.stderr or b"usage" in run.stderr.lower():
         pytest.skip("this nc has no -N")
-    lines = done.stdout.decode().splitlines()
+    lines = run.stdout.decode().splitlines()
     echo = ["alice: hello"] if server.profile == "echo" else []
     assert lines[1:] == ["* hello alice", *echo]
 
 
 def test_half_close_with_many_answers_to_come(server, connect):
-    """L5, L3: nothing is cut off, though far more is to be sent than fits into one call."""
+    """L5, L3: nothing is cut off, although far more is to be sent than fits into one call."""
     alice = connect(server)
     alice.join("alice")
     alice.send_bytes(b"".join(b"/ping %d %s\n" % (n, b"x" * 500) for n in range(2000)))
@@ -138,7 +164,7 @@ def test_half_close_with_many_answers_to_come(server, connect):
 
 
 def test_half_close_in_the_handshake(server, connect):
-    """L5, H4, H5: names are judged and answered; without one there is nobody to say good-bye to."""
+    """L5, H4, H5: names are checked and answered; a client without one gets no good-bye."""
     for data, answers in (
         (b"", []),
         (b"two words\n", ["! invalid name (1-20 letters, digits, _ or -)"]),
@@ -152,7 +178,7 @@ def test_half_close_in_the_handshake(server, connect):
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "expected"),
     [
         (b"alice\n" + b"/ping x\n" * 10_000, ["* hello alice", *["* pong x"] * 10_000]),
         (b"alice\n/quit\n/ping x\n", ["* hello alice", "* bye alice"]),
@@ -161,35 +187,34 @@ def test_half_close_in_the_handshake(server, connect):
     ],
     ids=["more-than-a-turn", "after-quit", "blank-lines", "without-LF"],
 )
-def test_half_close_of_a_client_that_has_sent_all_at_once(server, data, told):
-    """L5, F3, C4: it has its answers, and no others, and then an orderly end."""
+def test_half_close_of_a_client_that_has_sent_all_at_once(server, data, expected):
+    """L5, F3, C4: it gets its answers, no others, and then an orderly end."""
     with open_socket(server.address, 10) as alice:
         send_all(alice, data, "alice")
         alice.shutdown(socket.SHUT_WR)
-        lines = read_to_an_orderly_end(alice, "alice")[1:]
-    assert len(lines) == len(told), f"{len(lines)} lines in place of {len(told)}: {lines[-3:]}"
-    assert lines == told
+        lines = read_to_an_orderly_end(server, alice, "alice")[1:]
+    assert len(lines) == len(expected), f"not {len(expected)} lines, but {len(lines)}: {lines[-3:]}"
+    assert lines == expected
 
 
 @pytest.mark.parametrize("then", ["reads", "is-gone"])
 def test_half_close_while_answers_wait(launch_server, join, connect, then):
     """L5, L6: the end of input comes while the server still has answers that it cannot send.
 
-    If she reads, nothing is cut off. If she is gone, that is noticed when the next ones are sent:
-    all her input has been read, so that cannot tell the server any more.
+    If alice reads, nothing is cut off. If she is gone, reading cannot tell the server any more.
     """
     server = launch_server("--stall-timeout", "60")
     alice, bob = connect(server), join(server, "bob")
-    # Her system does not take all for her, so that the server has to keep some of her answers.
+    # Her kernel does not take all of her answers, so the server has to keep some.
     alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32_768)
     alice.join("alice")
     alice.send_bytes(b"".join(b"/ping %d %s\n" % (number, b"x" * 500) for number in range(450)))
     alice.half_close()
-    # Her input is worth less than fifteen turns, and between two of his she has one (F7).
+    # Her input takes less than fifteen turns, and she has one between any two of bob's (F7).
     for _ in range(20):
         bob.ping()
     if then == "reads":
-        answers = read_to_an_orderly_end(alice.socket, "alice")
+        answers = read_to_an_orderly_end(server, alice.socket, "alice")
         assert len(answers) == 450, f"{len(answers)} of 450 answers after the end of input"
         assert answers == [f"* pong {number} {'x' * 500}" for number in range(450)]
     else:
@@ -205,35 +230,12 @@ def test_half_close_with_work_running(server, join):
     assert alice.read_to_end() == ["* worked 50 ms", "* pong after"]
 
 
-def quit_politely(client):
-    client.send_line("/quit")
-    client.read_to_end()
+WAYS_TO_LEAVE = [quit_politely, end_input, reset_in_mid_line, half_close]
 
 
-def end_input(client):
-    client.close()
-
-
-def reset_in_mid_line(client):
-    client.send_bytes(b"hel")
-    client.reset()
-
-
-def half_close(client):
-    client.half_close()
-    client.read_to_end()
-
-
-@pytest.mark.parametrize(
-    "leave",
-    [quit_politely, end_input, reset_in_mid_line, half_close],
-    ids=lambda leave: leave.__name__,
-)
+@pytest.mark.parametrize("leave", WAYS_TO_LEAVE, ids=lambda leave: leave.__name__)
 def test_those_who_left_cost_no_cpu(server, connect, join, inspect, leave):
-    """L7: whichever way others have left, in the handshake too, a server with idle clients rests.
-
-    A server that looks again and again at a connection that has ended uses a whole core.
-    """
+    """L7: however others have left, in the handshake too, a server with idle clients rests."""
     witness, *leaving = join(server, "witness", "alice", "bob", "carol")
     process = inspect(server)
     for client in leaving:
@@ -257,34 +259,25 @@ def test_five_hundred_come_and_go(launch_server, connect, join, inspect):
     server = launch_server()
     process = inspect(server)
 
-    def footprint():
-        return process.threads(), process.descriptors()
-
     def visit(number):
         client = connect(server)
-        if number % 5:  # the others never get further than the greeting
+        # Every fifth client gets no further than the greeting.
+        if number % 5:
             client.join(f"visitor-{number}")
             client.send_line("hello")
         else:
             client.read_line()
-        leave = (quit_politely, end_input, reset_in_mid_line, half_close)[number % 4]
-        (leave if number % 5 else end_input)(client)
+        leave = WAYS_TO_LEAVE[number % 4] if number % 5 else end_input
+        leave(client)
         client.close()
 
     witness = join(server, "witness")
-    visit(502)  # what is made once, at first need, is no leak
+    # What a server creates once, at its first visitor, is not a leak.
+    visit(502)
     wait_until_left(witness, "visitor-502")
-    # At that moment a thread of this one may still be on its way out: later it may be one less.
-    first = footprint()
+    # A thread of this visitor may still be about to end, so later there may be one less.
+    threads, descriptors = process.threads(), process.descriptors()
     for number in range(1, 501):
         visit(number)
-
-    def as_small_as_at_first():
-        return all(now <= before for now, before in zip(footprint(), first, strict=True))
-
-    try:
-        wait_until(as_small_as_at_first, "what 500 visitors cost to be given back")
-    except TimeoutError:
-        more = [now - before for now, before in zip(footprint(), first, strict=True)]
-        pytest.fail(f"after 500 visitors {more[0]} threads and {more[1]} descriptors more")
+    wait_until_as_small_as(server, process, threads, descriptors)
     assert witness.ask("/list")[-1] == "* 1 online: witness"

@@ -1,33 +1,13 @@
-"""Places, L2: each is free again when its client has gone, whichever way that was."""
+"""Places, L2: each is free again when its client has gone, whichever way it went."""
 
 import pytest
 
 from harness.answers import SERVER_FULL
 from harness.waiting import wait_until
+from tests.suite.leaving import end_input, half_close, quit_politely, reset_in_mid_line
 
-# Those who leave close at once, and do not make use of the three seconds of C4.
+# The clients that leave close at once, so they do not need the three seconds of C4.
 SECONDS_TO_GO = 5
-
-
-def quit_politely(client):
-    client.send_line("/quit")
-    client.read_to_end()
-    client.close()
-
-
-def end_input(client):
-    client.close()
-
-
-def reset_in_mid_line(client):
-    client.send_bytes(b"hel")
-    client.reset()
-
-
-def half_close(client):
-    client.half_close()
-    client.read_to_end()
-    client.close()
 
 
 @pytest.mark.parametrize(
@@ -44,9 +24,9 @@ def half_close(client):
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_a_place_is_free_again(launch_server, connect, join, leave, stage):
-    """L2: however its client has gone; a server that forgets some is full one day, with nobody in.
+    """L2: however its client has gone; a server that loses places is full one day, with nobody in.
 
-    Three take all the places that there are beside the witness's, and leave them to three others.
+    Three visitors take all places but the witness's, and leave them to three others.
     """
     server = launch_server("--max-clients", "4")
     witness = join(server, "witness")
@@ -58,6 +38,7 @@ def test_a_place_is_free_again(launch_server, connect, join, leave, stage):
             visitor.read_until(f"* hello visitor-{number}")
     for visitor in visitors:
         leave(visitor)
+        visitor.close()
     greeted = 0
 
     def all_are_greeted():
@@ -69,5 +50,6 @@ def test_a_place_is_free_again(launch_server, connect, join, leave, stage):
             greeted += 1
         return greeted == len(visitors)
 
-    wait_until(all_are_greeted, "as many newcomers to be greeted as have gone", SECONDS_TO_GO)
+    awaited = "as many newcomers to be greeted as have gone"
+    wait_until(all_are_greeted, awaited, SECONDS_TO_GO, server.session)
     assert witness.ask("/list")[-1] == "* 1 online: witness"

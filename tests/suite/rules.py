@@ -6,9 +6,10 @@ from functools import cache
 
 from harness.launcher import REPOSITORY
 
-LAUNCH = "launch"  # stands for "How a server is started", which has no number
+# This stands for "How a server is started", which has no number.
+LAUNCH = "launch"
 
-# In teaching order: who has the first milestone can go on to the second.
+# The milestones are in teaching order: each one needs those before it.
 MILESTONES = {
     "handshake": ["H1", "H2", "H3", "H4", "H5"],
     "framing": ["F1", "F5", "F3", "F2", "F4", "F6"],
@@ -28,26 +29,27 @@ _RULE_TEXT = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 
+SUITE_FOLDER = REPOSITORY / "tests" / "suite"
 TASKS_FOLDER = REPOSITORY / "tasks"
 
 
 def _points_by_task() -> dict[str, dict[str, float]]:
     """{task: {rule: points}}, from the page of each task that has rules of its own."""
-    found = {}
+    by_task = {}
     for page in sorted(TASKS_FOLDER.glob("*/README.md")):
         rules = _RULE_TEXT.finditer(page.read_text(encoding="utf-8"))
         points = {rule["rule"]: float(rule["points"]) for rule in rules if rule["points"]}
         if points:
-            found[page.parent.name] = points
-    return found
+            by_task[page.parent.name] = points
+    return by_task
 
 
 # A task is a folder in tasks/: a page with rules and their points, and tests that name the rules.
 TASKS = _points_by_task()
 ALL_RULES = [*RULES, *(rule for points in TASKS.values() for rule in points)]
 
-# When several rules seem broken, the first of these is the one to begin with: the later ones
-# cannot be kept without it, nor be tested.
+# When several rules seem broken, the first of these is the one to begin with: without it, the later
+# ones can be neither kept nor tested.
 FUNDAMENTAL_FIRST = list(dict.fromkeys(["H1", "H3", "F5", "F1", *ALL_RULES]))
 
 _LETTERS = "".join(sorted({rule[0] for rule in ALL_RULES if rule != LAUNCH}))
@@ -55,7 +57,7 @@ _NAMED = re.compile(rf"[{_LETTERS}][1-9](?:, [{_LETTERS}][1-9])*(?=[:,; ])")
 
 
 def milestones(task: str | None = None) -> dict[str, list[str]]:
-    """{milestone: its rules}: those of the protocol, or the one that a task is."""
+    """{milestone: its rules} of the protocol, or of a task, which is one milestone."""
     return MILESTONES if task is None else {task: list(TASKS[task])}
 
 
@@ -68,12 +70,12 @@ def named_in(docstring: str | None) -> list[str]:
 
 
 def text_of(rule: str) -> str:
-    """What PROTOCOL.md or a task says, without its line breaks; raises KeyError."""
+    """The text of a rule in PROTOCOL.md or a task, without line breaks. Raises KeyError."""
     return _texts()[rule]
 
 
 def in_short(rule: str) -> str:
-    """The beginning of it, in one line of a terminal."""
+    """The beginning of a rule's text, in one line of a terminal."""
     return textwrap.shorten(text_of(rule), 88, placeholder=" …")
 
 
@@ -81,9 +83,9 @@ def in_short(rule: str) -> str:
 def _texts() -> dict[str, str]:
     pages = [REPOSITORY / "PROTOCOL.md", *(TASKS_FOLDER / task / "README.md" for task in TASKS)]
     texts = {
-        found["rule"]: " ".join(found["text"].split())
+        item["rule"]: " ".join(item["text"].split())
         for page in pages
-        for found in _RULE_TEXT.finditer(page.read_text(encoding="utf-8"))
+        for item in _RULE_TEXT.finditer(page.read_text(encoding="utf-8"))
     }
     texts[LAUNCH] = "The launch contract: options, the address on stdout, the log, exit statuses."
     return texts

@@ -4,10 +4,11 @@ import pytest
 
 from harness.answers import NOT_UTF8, TOO_LONG
 from harness.waiting import wait_until_left, wait_until_nobody_else_is_in
+from tests.suite.conversation import assert_one_order
 
 
 def say_an_endless_line(alice, bob, megabytes):
-    """So many MB without LF, and then one."""
+    """Send so many MB without LF, and then an LF; the answer is one error."""
     for _ in range(megabytes):
         alice.send_bytes(b"x" * (1 << 20))
     bob.ping()
@@ -16,20 +17,17 @@ def say_an_endless_line(alice, bob, megabytes):
     assert bob.ping() == []
 
 
-def test_endless_line(target, launch_server, join, inspect):
-    """F2: 16 MB without LF get one error and take no memory; after LF the connection goes on."""
+def test_endless_line(target, launch_server, join, bounded_memory):
+    """F2: 16 MB without LF get one error and cost no memory; after LF the connection goes on."""
     server = launch_server()
     alice, bob = join(server, "alice", "bob")
-    process = inspect(server)
-    # Where garbage is collected now and then (Node, Java), what has been thrown away is still there
-    # for a while: so three lines fill what the collector allows itself, and a longer one follows.
+    # Where garbage is collected only now and then (Node, Java), what was thrown away takes memory
+    # for a while. So three lines fill what the collector allows itself, and a longer one follows.
     for _ in range(0 if target.is_ours else 3):
         say_an_endless_line(alice, bob, 16)
     megabytes, most = (16, 4) if target.is_ours else (64, 24)
-    before = process.peak_memory()
-    say_an_endless_line(alice, bob, megabytes)
-    grown = (process.peak_memory() - before) >> 20
-    assert grown < most, f"memory grew by {grown} MiB for one endless line; at most {most}"
+    with bounded_memory(server, most):
+        say_an_endless_line(alice, bob, megabytes)
 
 
 def test_endless_name(server, connect, join):
@@ -46,43 +44,45 @@ def test_endless_name(server, connect, join):
 
 
 def test_telnet_negotiation(server, connect):
-    """F4: what a telnet client says first is no UTF-8; the person at it tries again (RFC 854)."""
+    """F4: the first bytes of a telnet client are not UTF-8; its user tries again (RFC 854)."""
     will_and_do = bytes([255, 251, 31, 255, 253, 3])
     person = connect(server)
     person.read_line()
     person.send_bytes(will_and_do + b"alice\r\n" + b"alice\r\n")
     assert person.read_line() == NOT_UTF8
     assert person.read_line() == "* hello alice"
-    interrupt = bytes([255, 244, 255, 253, 6])  # Ctrl-C: IAC IP IAC DO TIMING-MARK
+    # At Ctrl-C telnet sends IAC IP IAC DO TIMING-MARK.
+    interrupt = bytes([255, 244, 255, 253, 6])
     assert person.ask("") == []
     person.send_bytes(interrupt + b"\r\n")
     assert person.ping() == [NOT_UTF8]
 
 
 def test_telnet_urgent_data(server, join):
-    """L6: an urgent byte (telnet's Synch) is no line and no reason to end or to spin."""
+    """L6: an urgent byte (telnet's Synch) is not a line, and does not end the connection."""
     alice = join(server, "alice")
     alice.send_bytes(b"/ping be")
-    alice.socket.send(b"\xf2", 0x1)  # MSG_OOB, the same number everywhere
+    # The flag is MSG_OOB, the same number everywhere.
+    alice.socket.send(b"\xf2", 0x1)
     alice.send_bytes(b"fore\n")
     alice.ping()
     assert alice.ask("/list") == ["* 1 online: alice"]
 
 
 def test_binary_noise(conversation):
-    """F4, F5: every byte there is, in every position of a short line, and never a text."""
+    """F4, F5: no byte beside a NUL makes a text, and every such line is refused."""
     for value in range(256):
         if value == 0x0A:
             continue
         conversation.alice.send_bytes(bytes([0, value, 0]) + b"\n" + bytes([value, 0]) + b"\n")
-    told, delivered = conversation.outcome()
-    assert len(told) == 2 * 255, f"{len(told)} refusals of {2 * 255} lines of noise"
+    replies, delivered = conversation.outcome()
+    assert len(replies) == 2 * 255, f"{len(replies)} refusals of {2 * 255} lines of noise"
     assert delivered == [], f"noise was taken for text, and passed on: {delivered[:3]}"
 
 
 @pytest.mark.parametrize("data", [b"", b"al", b"alice\n", b"alice\nhel", b"alice\nhello\n"])
 def test_resets(server, connect, join, data):
-    """L6: fifty resets at each stage of a connection end these connections only."""
+    """L6: fifty resets at each stage of a connection end those connections only."""
     bob = join(server, "bob")
     for number in range(50):
         client = connect(server)
@@ -92,7 +92,7 @@ def test_resets(server, connect, join, data):
 
 
 def test_resets_with_answers_on_their_way(server, connect, join):
-    """L6: the server finds out while it writes, not while it reads."""
+    """L6: the server meets the reset while it writes, not while it reads."""
     bob = join(server, "bob")
     for number in range(20):
         client = connect(server)
@@ -104,7 +104,7 @@ def test_resets_with_answers_on_their_way(server, connect, join):
 
 
 def test_reset_while_work_is_running(server, join):
-    """L6, C6: the worker's client is gone before there is an answer; nobody else is the worse."""
+    """L6, C6: a client that is gone before its work is done harms nobody else."""
     alice, bob = join(server, "alice", "bob")
     alice.send_line("/work 50")
     alice.reset()
@@ -113,7 +113,7 @@ def test_reset_while_work_is_running(server, join):
 
 
 def test_reset_while_much_work_waits(server, join):
-    """L6, H5, C6: who has gone is missed after one piece of work, not after all twelve seconds."""
+    """L6, H5, C6: the reset is noticed after one piece of work, not after all twelve seconds."""
     alice, bob = join(server, "alice", "bob")
     alice.send_bytes(b"/work 300\n" * 40)
     alice.reset()
@@ -122,7 +122,7 @@ def test_reset_while_much_work_waits(server, join):
 
 @pytest.mark.profile("chat")
 def test_reset_while_a_broadcast_goes_out(server, connect, join):
-    """L6, D2: those who stay get every line, though others vanish all the time."""
+    """L6, D2: the clients that stay get every line, although others vanish all the time."""
     alice, bob = join(server, "alice", "bob")
     expected = []
     for turn in range(30):
@@ -136,7 +136,7 @@ def test_reset_while_a_broadcast_goes_out(server, connect, join):
 
 
 def test_two_hundred_that_never_speak(server, crowd, join):
-    """L6, H1: they are greeted and cost the others nothing, neither while there nor afterwards."""
+    """L6, H1: they are greeted, and cost the others nothing, neither then nor afterwards."""
     alice = join(server, "alice")
     silent = crowd(server).connect(f"silent-{number}" for number in range(200))
     bob = join(server, "bob")
@@ -158,18 +158,7 @@ def test_fifty_flooders_and_fifty_readers(server, crowd):
         flooder.outgoing += b"".join(b"%d\n" % number for number in range(lines_each))
     room.barrier(flooders)
     room.barrier(room.members)
-
-    order = readers[0].lines()[:-1]  # the last one is the pong
-    assert len(order) == 50 * lines_each, f"{len(order)} of {50 * lines_each} lines arrived"
-    for reader in readers:
-        assert reader.lines()[:-1] == order, f"{reader.name} saw another order"
-    for flooder in flooders:
-        own = f"{flooder.name}: "
-        said = [f"{own}{number}" for number in range(lines_each)]
-        assert [line for line in order if line.startswith(own)] == said, f"{own} out of order"
-        heard = [line for line in flooder.lines() if not line.startswith("* pong ")]
-        others = [line for line in order if not line.startswith(own)]
-        assert heard == others, f"{flooder.name} heard {len(heard)} of {len(others)}"
+    assert_one_order(flooders, readers, lines_each)
 
 
 @pytest.mark.profile("echo")
@@ -186,7 +175,7 @@ def test_fifty_flooders(server, crowd):
 
 
 def test_a_flood_of_commands(server, crowd):
-    """F5, C5: ten clients send what nobody understands, as fast as they can; all is answered."""
+    """F5, C5: ten clients send unknown commands as fast as they can; each one is answered."""
     room = crowd(server)
     members = room.join(f"client-{number}" for number in range(10))
     for member in members:

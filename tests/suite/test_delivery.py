@@ -2,7 +2,10 @@
 
 import pytest
 
+from harness.line_client import LineClient
 from harness.waiting import wait_until, wait_until_left
+from tests.suite.conversation import assert_one_order
+from tests.suite.leaving import quit_politely, reset_in_mid_line
 
 
 @pytest.mark.profile("echo")
@@ -37,21 +40,16 @@ def test_a_text_stays_a_text(conversation, text):
 
 @pytest.mark.profile("echo")
 def test_nobody_hears_of_others_in_the_echo_profile(server, join):
-    """D1, D3: no notice of coming and going, whichever way."""
+    """D1, D3: nobody is told that others come and go, whichever way."""
     alice = join(server, "alice")
-    for way in ("quit", "close", "reset"):
-        bob = join(server, "bob")
-        if way == "quit":
-            bob.send_line("/quit")
-            bob.read_to_end()
-        else:
-            getattr(bob, way)()
-        assert wait_until_left(alice, "bob") == [], f"alice heard of bob's {way}"
+    for leave in (quit_politely, LineClient.close, LineClient.reset):
+        leave(join(server, "bob"))
+        assert wait_until_left(alice, "bob") == [], f"alice heard of bob's {leave.__name__}"
 
 
 @pytest.mark.profile("chat")
 def test_joined(server, connect, join):
-    """D3, H3: announced once, to everyone else who is in, and to none in the handshake."""
+    """D3, H3: it is announced once to everyone else who is in, and to nobody in the handshake."""
     alice = join(server, "alice")
     outsider = connect(server)
     outsider.read_line()
@@ -79,47 +77,25 @@ def test_who_never_came_in_never_leaves(server, connect, join):
     assert alice.ping() == ["* bob joined"]
 
 
-def leave_by_quit(client):
-    client.send_line("/quit")
-
-
-def leave_by_end_of_input(client):
-    client.close()
-
-
-def leave_by_half_close(client):
-    client.half_close()
-
-
-def leave_by_reset(client):
-    client.reset()
-
-
-def leave_by_reset_in_mid_line(client):
-    client.send_bytes(b"hel")
-    client.reset()
-
-
-def leave_by_quit_and_reset(client):
+def quit_and_reset(client):
     client.send_bytes(b"/quit\n/quit\n")
     client.reset()
 
 
+WAYS_TO_LEAVE = {
+    "quit": lambda client: client.send_line("/quit"),
+    "end_of_input": LineClient.close,
+    "half_close": LineClient.half_close,
+    "reset": LineClient.reset,
+    "reset_in_mid_line": reset_in_mid_line,
+    "quit_and_reset": quit_and_reset,
+}
+
+
 @pytest.mark.profile("chat")
-@pytest.mark.parametrize(
-    "leave",
-    [
-        leave_by_quit,
-        leave_by_end_of_input,
-        leave_by_half_close,
-        leave_by_reset,
-        leave_by_reset_in_mid_line,
-        leave_by_quit_and_reset,
-    ],
-    ids=lambda leave: leave.__name__.removeprefix("leave_by_"),
-)
+@pytest.mark.parametrize("leave", WAYS_TO_LEAVE.values(), ids=WAYS_TO_LEAVE)
 def test_left_exactly_once(server, join, leave):
-    """D3, L6: to everyone else who is in, however she left; her name is free again."""
+    """D3, L6: everyone else who is in is told, however she left, and her name is free again."""
     alice, bob, carol = join(server, "alice", "bob", "carol")
     leave(alice)
     for witness in (bob, carol):
@@ -134,7 +110,7 @@ def test_left_exactly_once(server, join, leave):
 
 @pytest.mark.profile("chat")
 def test_left_once_after_an_idle_timeout(launch_server, join):
-    """D3, L1: a client that is timed out leaves as any other does."""
+    """D3, L1: a client that is timed out leaves like any other."""
     server = launch_server("--idle-timeout", "0.6")
     alice, bob = join(server, "alice", "bob")
     notices = []
@@ -143,7 +119,7 @@ def test_left_once_after_an_idle_timeout(launch_server, join):
         notices.extend(bob.ping())
         return "* alice left" in notices
 
-    wait_until(has_left, "alice to be timed out")
+    wait_until(has_left, "alice to be timed out", session=bob.session)
     assert alice.read_to_end() == ["! idle timeout"]
     join(server, "alice").ping()
     assert notices + bob.ping() == ["* alice left", "* alice joined"]
@@ -151,7 +127,7 @@ def test_left_once_after_an_idle_timeout(launch_server, join):
 
 @pytest.mark.profile("chat")
 def test_a_pong_means_queued_for_everyone(server, join):
-    """D4: once the sender has its pong, each recipient gets her lines before a pong of its own."""
+    """D4: once the sender has her pong, each recipient gets her lines before its own pong."""
     alice, *others = join(server, "alice", "bob", "carol", "dave")
     lines = [f"alice: {number}" for number in range(500)]
     alice.send_bytes(b"".join(b"%d\n" % number for number in range(500)))
@@ -162,18 +138,12 @@ def test_a_pong_means_queued_for_everyone(server, join):
 
 @pytest.mark.profile("chat")
 def test_private_and_public_lines_keep_their_order(server, join):
-    """D4, C7, F5: one client's lines reach another in the order they were sent, whatever kind."""
+    """D4, C7, F5: one client's lines reach another in the order they were sent, private or not."""
     alice, bob = join(server, "alice", "bob")
     alice.send_bytes(b"1\n/pm bob 2\n3\n/pm bob 4\n/pm bob 5\n6\n")
     alice.ping()
-    assert bob.ping() == [
-        "alice: 1",
-        "@alice: 2",
-        "alice: 3",
-        "@alice: 4",
-        "@alice: 5",
-        "alice: 6",
-    ]
+    heard = ["alice: 1", "@alice: 2", "alice: 3", "@alice: 4", "@alice: 5", "alice: 6"]
+    assert bob.ping() == heard
 
 
 @pytest.mark.profile("chat")
@@ -188,22 +158,12 @@ def test_any_two_see_the_same_order(server, crowd):
         room.pump(lambda: not any(sender.outgoing for sender in senders), "all to be sent")
     room.barrier(senders)
     room.barrier(room.members)
-    order = [line for line in readers[0].lines() if ": " in line]
-    assert len(order) == 8 * 200, f"{len(order)} lines reached reader-1; 1600 were said"
-    other_order = [line for line in readers[1].lines() if ": " in line]
-    assert other_order == order, "two readers saw the same room in different orders"
-    for sender in senders:
-        own = f"{sender.name}: "
-        said = [line for line in order if line.startswith(own)]
-        assert said == [f"{own}{n}" for n in range(200)], f"{sender.name}'s own order is lost"
-        heard = [line for line in sender.lines() if ": " in line]
-        others = [line for line in order if not line.startswith(own)]
-        assert heard == others, f"{sender.name} saw another order than reader-1"
+    assert_one_order(senders, readers, 200)
 
 
 @pytest.mark.profile("chat")
 def test_coming_and_going_take_part_in_the_order(server, join):
-    """D3, D4: joined comes before the first line, left after the last one, for everyone."""
+    """D3, D4: for everyone, joined comes before the first line, and left after the last one."""
     alice, bob, carol = join(server, "alice", "bob", "carol")
     alice.send_bytes(b"first\n/ping 1\nlast\n/quit\n")
     assert alice.read_to_end() == ["* pong 1", "* bye alice"]

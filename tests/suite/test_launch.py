@@ -6,29 +6,28 @@ import re
 import shlex
 import socket
 import subprocess
-import sys
 import threading
 
 import pytest
 
-from harness.launcher import VERSIONS, end_process, start_process
+from harness.launcher import VERSIONS, end_process, free_port, start_process
 from harness.line_client import LineClient
 from harness.waiting import wait_until
+from tests.suite.fixtures import need_options
+from tests.suite.leaving import quit_politely
+from tests.suite.marks import OURS
 
-# With this set, as it is in many a container, Python would flush for the server.
+# With this variable, which many containers set, Python would flush for the server.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-
-ours = pytest.mark.versions(*VERSIONS)
 
 
 @pytest.fixture
 def command_line(target):
     """`command_line(*options)`: the command that starts the server, as a list."""
-    if not target.keeps_launch_contract:
-        pytest.skip("this test starts the server with options: --server has no {options}")
+    need_options(target)
 
     def build(*options):
-        command = target.command(*options)
+        command = target.command_with(options)
         if isinstance(command, str):
             command = shlex.split(command.replace("{port}", "0"))
         return command
@@ -37,33 +36,32 @@ def command_line(target):
 
 
 def run_to_its_end(command, **popen_options):
-    """Run what is to end by itself; returns the CompletedProcess."""
-    popen_options = {"stdout": subprocess.PIPE, "env": ENVIRONMENT, **popen_options}
+    """Run a command that has to end by itself; returns the CompletedProcess."""
+    pipe = subprocess.PIPE
+    popen_options = {"stdout": pipe, "env": ENVIRONMENT, **popen_options}
     try:
-        return subprocess.run(
-            command, stderr=subprocess.PIPE, text=True, timeout=30, **popen_options
-        )
+        return subprocess.run(command, stderr=pipe, text=True, timeout=30, **popen_options)
     except subprocess.TimeoutExpired:
         pytest.fail("still running after 30 s, where it should have ended at once")
 
 
-def assert_no_traceback(errors):
+def lines_without_a_traceback(errors):
     assert not re.search("traceback|exception", errors, re.IGNORECASE), f"a traceback:\n{errors}"
+    return errors.splitlines()
 
 
-def assert_refused(done):
+def assert_refused(run):
     """One line on standard error, nothing on standard output, exit status 1 or 2."""
-    assert_no_traceback(done.stderr)
-    lines = done.stderr.splitlines()
+    lines = lines_without_a_traceback(run.stderr)
     assert len(lines) == 1, f"instead of one line on standard error there are these: {lines}"
     assert lines[0].strip(), "the one line on standard error is empty"
-    assert done.returncode in (1, 2), f"exit status {done.returncode}; it should be 1 or 2"
-    assert not done.stdout, f"on standard output there is {done.stdout!r}"
+    assert run.returncode in (1, 2), f"exit status {run.returncode}; it should be 1 or 2"
+    assert not run.stdout, f"on standard output there is {run.stdout!r}"
 
 
 @pytest.fixture
 def refused(command_line):
-    """`refused(*options)`: start the server, which must refuse to."""
+    """`refused(*options)`: start the server with options that it must refuse."""
     return lambda *options: assert_refused(run_to_its_end(command_line(*options)))
 
 
@@ -78,8 +76,8 @@ def refused(command_line):
         ("--stall-timeout", "-1"),
         ("--max-clients", "-1"),
         ("--max-clients", "1.5"),
-        # That none is not many is a choice of ours.
-        pytest.param(("--max-clients", "0"), marks=ours),
+        # Our servers have chosen to refuse zero.
+        pytest.param(("--max-clients", "0"), marks=OURS),
         ("--no-such-option",),
         ("stray",),
     ],
@@ -91,10 +89,12 @@ def test_bad_options(refused, options):
 
 
 BAD_HOSTS = {
-    "not ours": "192.0.2.1",  # RFC 5737
-    "unknown": "no-such-host.invalid",  # RFC 6761
+    # RFC 5737 keeps this address for documentation, so no machine has it.
+    "not ours": "192.0.2.1",
+    # RFC 6761 keeps `.invalid` free of names.
+    "unknown": "no-such-host.invalid",
     "no name at all": "not a host",
-    # The rest cannot be encoded, as the name system wants it (RFC 1035, 2.3.4; RFC 3490) or at all.
+    # The rest cannot be encoded for the name system (RFC 1035, 2.3.4; RFC 3490), or not at all.
     "a label of 70 letters": "x" * 70,
     "an empty label": "a..b",
     "bytes that are no text": os.fsdecode(b"\xff"),
@@ -108,7 +108,7 @@ def test_bad_host(refused, host):
 
 
 def test_port_taken(refused):
-    """Launch contract: one clear line."""
+    """Launch contract: one clear line for a port that is taken."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         refused("--port", str(other.getsockname()[1]))
 
@@ -124,7 +124,7 @@ def nobody_reads():
 
 @contextlib.contextmanager
 def full():
-    """A device that has no room, ever."""
+    """A device that is always full."""
     if not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     with open("/dev/full", "wb") as device:
@@ -133,7 +133,7 @@ def full():
 
 @contextlib.contextmanager
 def closed():
-    """None at all, as in `server >&-`."""
+    """No standard output at all, as in `server >&-`."""
     if os.name != "posix":
         pytest.skip("this system has no descriptor 1 to close")
     yield {"stdout": None, "preexec_fn": lambda: os.close(1)}
@@ -146,17 +146,15 @@ EACH_USELESS_OUTPUT = pytest.mark.parametrize("output", [nobody_reads, full, clo
 def test_standard_output_takes_nothing(target, command_line, output, tmp_path):
     """Launch contract, L4: it costs one clear line or none, never a traceback.
 
-    A server may end, or serve those who know its address all the same.
+    A server may end, or serve the clients that know its address all the same.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log_path = tmp_path / "log"
 
     def ended_or_serves():
         if process.poll() is not None:
             return True
-        # It may listen first and end then, so it serves when it greets.
+        # A server may listen and end after all, so only a greeting shows that it serves.
         with contextlib.suppress(OSError, EOFError), LineClient(("127.0.0.1", port)) as client:
             client.read_line()
             return True
@@ -171,29 +169,27 @@ def test_standard_output_takes_nothing(target, command_line, output, tmp_path):
             has_ended = process.poll() is not None
         finally:
             status = end_process(process)
-    errors = log_path.read_text()
-    assert_no_traceback(errors)
+    errors = lines_without_a_traceback(log_path.read_text())
     if has_ended:
-        assert len(errors.splitlines()) <= 1, f"more than one line:\n{errors}"
+        assert len(errors) <= 1, f"more than one line: {errors}"
         assert status in (1, 2) or not target.is_ours, f"exit status {status}"
     else:
         assert status == 0, f"it served, and ended with status {status} when it was asked to"
 
 
-@ours
+@OURS
 @EACH_USELESS_OUTPUT
 def test_help_on_a_standard_output_that_takes_nothing(target, output):
     """Launch contract: `--help` is no exception."""
     with output() as popen_options:
-        done = run_to_its_end(target.command("--help"), **popen_options)
-    assert_no_traceback(done.stderr)
-    assert len(done.stderr.splitlines()) <= 1, f"more than one line:\n{done.stderr}"
+        run = run_to_its_end(target.command_with(["--help"]), **popen_options)
+    assert len(lines_without_a_traceback(run.stderr)) <= 1, f"more than one line:\n{run.stderr}"
     # Without any standard output Python's print() does nothing, and all is well.
     wanted = [0] if output is closed else [1, 2]
-    assert done.returncode in wanted, f"exit status {done.returncode}, and not one of {wanted}"
+    assert run.returncode in wanted, f"exit status {run.returncode}, and not one of {wanted}"
 
 
-# Run in front of a server: what CPython does when the system refuses a thread.
+# This code runs before a server, and does what CPython does when the system refuses a thread.
 NO_THREADS = """
 import runpy, sys, threading
 def start(thread):
@@ -208,14 +204,13 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def test_no_thread_for_work(target):
     """C6, launch contract: its one thread for work is made at the start, or it does not start.
 
-    RLIMIT_NPROC does not bind root, so the failure is brought about where Python reports it.
+    RLIMIT_NPROC does not bind root, so the test fails the call where Python reports it.
     """
-    _, *server_and_options = target.command()
-    assert_refused(run_to_its_end([sys.executable, "-c", NO_THREADS, *server_and_options]))
+    assert_refused(run_to_its_end(target.command_with([], [NO_THREADS])))
 
 
 def test_port_of_a_server_that_has_just_stopped(launch_server, connect, join):
-    """Launch contract: a port with connections in TIME_WAIT is free to be used again."""
+    """Launch contract: a port with connections in TIME_WAIT can be used again."""
     server = launch_server()
     alice = join(server, "alice")
     server.process.terminate()
@@ -227,14 +222,15 @@ def test_port_of_a_server_that_has_just_stopped(launch_server, connect, join):
     assert join(again, "alice").ping() == []
 
 
-@ours
+@OURS
 def test_first_line(target):
-    """Launch contract: `NAME listening on HOST:PORT`, on stdout, at once though it is a pipe."""
+    """Launch contract: `NAME listening on HOST:PORT`, on stdout, at once even if it is a pipe."""
     with subprocess.Popen(
-        target.command(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+        target.command_with([]), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT
     ) as process:
         try:
-            silent = threading.Timer(10, process.kill)  # or a line that never comes holds us up
+            # Without the timer, a line that never comes would hold us up.
+            silent = threading.Timer(10, process.kill)
             silent.start()
             line = process.stdout.readline().decode()
             silent.cancel()
@@ -256,7 +252,8 @@ def test_ipv6(launch_server, join):
     except OSError as error:
         pytest.skip(f"no IPv6 on this machine: {error}")
     server = launch_server("--host", "::1")
-    assert server.host == "::1"  # the launcher has taken the brackets off
+    # The launcher has removed the brackets.
+    assert server.host == "::1"
     assert join(server, "alice").ping() == []
 
 
@@ -265,37 +262,38 @@ def test_host_by_name(launch_server, join):
     assert join(launch_server("--host", "localhost"), "alice").ping() == []
 
 
-def quit_and_stop(server, alice):
-    """Let alice go, stop the server, and return its whole log."""
-    alice.send_line("/quit")
-    alice.read_to_end()
-    alice.close()
-    server.stop()
-    return server.log_path.read_text().splitlines()
+@pytest.fixture
+def log_of_alice(launch_server, join):
+    """`log_of_alice(*options)`: the whole log of a server in which alice has told a secret."""
+
+    def visit(*options):
+        server = launch_server(*options)
+        alice = join(server, "alice")
+        alice.ask("a secret")
+        quit_politely(alice)
+        alice.close()
+        server.stop()
+        return server.log().splitlines()
+
+    return visit
 
 
-def test_log(launch_server, join):
-    """Launch contract: who came and who left, and not a word of what they said."""
-    server = launch_server()
-    alice = join(server, "alice")
-    alice.ask("a secret")
-    log = quit_and_stop(server, alice)
+def test_log(log_of_alice):
+    """Launch contract: it says who came and who left, but not what they said."""
+    log = log_of_alice()
     about_alice = [line for line in log if "alice" in line]
     assert len(about_alice) >= 2, f"alice came and left; the log says {log}"
     assert not any("secret" in line for line in log), f"a message in the log: {log}"
 
 
-def test_verbose_log(launch_server, join):
-    """Launch contract: each message only with `--verbose`."""
-    server = launch_server("--verbose")
-    alice = join(server, "alice")
-    alice.ask("no secret")
-    log = quit_and_stop(server, alice)
-    assert any("no secret" in line for line in log), f"the message is not in the log: {log}"
+def test_verbose_log(log_of_alice):
+    """Launch contract: with `--verbose` each message is logged, too."""
+    log = log_of_alice("--verbose")
+    assert any("a secret" in line for line in log), f"the message is not in the log: {log}"
 
 
 def takes_port(sock, port):
-    """Whether this socket could be made to listen there."""
+    """Let the socket listen on that port; returns whether it could."""
     try:
         sock.bind(("127.0.0.1", port))
     except OSError:
@@ -304,20 +302,20 @@ def takes_port(sock, port):
     return True
 
 
-@ours
+@OURS
 def test_default_port(target):
     """Launch contract: 8001 to 8004, so that all four can run side by side.
 
-    It is taken, by us: a server that wants another one would start.
+    We have taken that port, so a server with another default would start.
     """
     port = 8000 + VERSIONS.index(target.name) + 1
     with socket.socket() as other:
         try:
-            # Another run of this suite may have it for a moment.
+            # Another run of this suite may hold the port for a moment.
             wait_until(lambda: takes_port(other, port), f"port {port} to be free")
         except TimeoutError:
             pytest.skip(f"port {port} is taken: stop what listens there to have this tested")
-        command = target.command()
+        command = target.command_with([])
         at = command.index("--port")
         del command[at : at + 2]
         assert_refused(run_to_its_end(command))
@@ -327,20 +325,21 @@ DEFAULTS = {
     "--host": "127.0.0.1",
     "--idle-timeout": "300",
     "--stall-timeout": "1",
-    "--max-clients": None,  # each model has its own
+    # Each model has its own default.
+    "--max-clients": None,
     "--verbose": None,
 }
 
 
-@ours
+@OURS
 def test_options_and_their_defaults(target):
-    """Launch contract, L1, L3: as `--help` tells them, for nobody would wait for 300 s here."""
-    done = run_to_its_end(target.command("--help"))
-    assert done.returncode == 0, f"exit status {done.returncode}; 0 is success"
-    _, _, descriptions = done.stdout.partition("\noptions:\n")
+    """Launch contract, L1, L3: as `--help` tells them, because no test waits for 300 s."""
+    run = run_to_its_end(target.command_with(["--help"]))
+    assert run.returncode == 0, f"exit status {run.returncode}; 0 is success"
+    _, _, descriptions = run.stdout.partition("\noptions:\n")
     described = dict(re.findall(r"^  (--[\w-]+)(.*(?:\n {5,}.*)*)", descriptions, re.MULTILINE))
     for option, default in DEFAULTS.items():
-        assert option in described, f"--help does not tell of {option}:\n{done.stdout}"
+        assert option in described, f"--help does not tell of {option}:\n{run.stdout}"
         if default:
-            told = described[option]
-            assert f"(default: {default})" in " ".join(told.split()), f"{option}: {told}"
+            description = described[option]
+            assert f"(default: {default})" in " ".join(description.split()), description

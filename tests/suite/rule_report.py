@@ -1,0 +1,265 @@
+"""What a run of the suite says about the rules: a closing summary, and a file for the grader.
+
+One bug turns many tests red. So the summary goes by rule, the fundamental ones first, and says
+where to begin. For each rule it shows what was sent, what came, and what was expected.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Collection, Sequence
+
+from harness.conformance import Fault
+from harness.line_client import BARRIER, Closed, NoAnswer
+from harness.session import Talker
+from tests.suite import rules
+
+FORMAT = 1
+# A message shows at most so many characters of what was sent, came or was expected.
+MOST = 240
+
+
+class Result(enum.StrEnum):
+    """What can become of a test."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    NOT_RUN = "not run"
+
+
+class SkippedFor(enum.StrEnum):
+    """Why a test was not run. Only the first is due to the command given with --server."""
+
+    OPTIONS = "options"
+    SYSTEM = "system"
+    ANOTHER_CASE = "another case"
+
+
+@dataclasses.dataclass(frozen=True)
+class CutShort:
+    """Why a run ended early, and during which test, if it was during one."""
+
+    reason: str
+    during: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.reason} during {self.during}" if self.during else self.reason
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of one test, and if it failed: why, in words and in bytes.
+
+    The first of `rules` is the one that the test is about. If the server ended, `server` tells how,
+    and its last words.
+    """
+
+    test: str
+    rules: list[str]
+    result: Result
+    target: str
+    message: str = ""
+    sent: str = ""
+    came: str = ""
+    expected: str = ""
+    waits_in_vain: int = 0
+    server: str = ""
+    skipped_for: SkippedFor | None = None
+    after_each_test: bool = False
+
+    @property
+    def function(self) -> str:
+        """The test without its parameters."""
+        return self.test.partition("[")[0]
+
+    def note_skip(self, message: str, skipped_for: SkippedFor) -> None:
+        """Note that the test was skipped, and why."""
+        self.message = message
+        self.skipped_for = skipped_for
+        one_failed_before = skipped_for is SkippedFor.ANOTHER_CASE
+        self.result = Result.NOT_RUN if one_failed_before else Result.SKIPPED
+
+    def as_json(self) -> dict:
+        """An entry of the file for --rule-report."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        entry = {"outcome" if name == "result" else name: fields[name] for name in fields}
+        return entry | {"skipped_for": self.skipped_for or "", "function": self.function}
+
+    @classmethod
+    def from_json(cls, entry: dict) -> "Outcome":
+        """The opposite of `as_json`. Raises KeyError or ValueError for what is no such entry."""
+        translated = ("result", "skipped_for")
+        others = [field.name for field in dataclasses.fields(cls) if field.name not in translated]
+        return cls(
+            result=Result(entry["outcome"]),
+            skipped_for=SkippedFor(entry["skipped_for"]) if entry["skipped_for"] else None,
+            **{name: entry[name] for name in others},
+        )
+
+
+class RuleBroken(AssertionError):
+    """The check that follows every test has found a rule broken, whatever this test is about."""
+
+    def __init__(self, rule: str, message: str) -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+def short(value: object) -> str:
+    """`value` in one line of at most MOST characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = " ".join(text.split())
+    return text if len(text) <= MOST else f"{text[: MOST - 60]} … {text[-50:]}"
+
+
+def last_sent(client: Talker) -> str:
+    """The last bytes that a client has sent, without its barriers."""
+    sent = [
+        data
+        for direction, data in client.transcript
+        if direction == "sent" and not data.startswith(BARRIER)
+    ]
+    return short(b"".join(sent[-4:])[-200:]) if sent else ""
+
+
+def transcript_of(client: Talker) -> str:
+    """The last that a client has sent and received, one line for each time."""
+    who = client.name or "unnamed"
+    arrows = {"sent": ">", "came": "<"}
+    return "\n".join(
+        f"{who} {arrows[direction]} {data!r}" if data else f"{who} {arrows[direction]} (the end)"
+        for direction, data in client.transcript
+    )
+
+
+def explain(
+    outcome: Outcome,
+    error: BaseException,
+    compared: tuple[object, object] | None,
+    clients: Collection[Talker],
+) -> None:
+    """Note in an outcome what the exception, the failed comparison and the clients tell."""
+    outcome.message = short(str(error).partition("\n")[0] or type(error).__name__)
+    if clients:
+        outcome.sent = last_sent(max(clients, key=lambda client: client.spoke_at))
+    if isinstance(error, NoAnswer | Closed):
+        nothing = "the end" if isinstance(error, Closed) else "nothing"
+        outcome.came = short(error.received) if error.received else nothing
+        outcome.expected = short(error.expected or "a line")
+    elif compared is not None:
+        outcome.came, outcome.expected = (short(repr(side)) for side in compared)
+
+
+@dataclasses.dataclass
+class Findings:
+    """All that a run has found out about one server.
+
+    `fault` is what the short check found. `why_no_server` says why there was nothing to check.
+    """
+
+    target: str
+    outcomes: list[Outcome] = dataclasses.field(default_factory=list)
+    fault: Fault | None = None
+    why_no_server: str | None = None
+
+    def failed(self) -> dict[str, list[Outcome]]:
+        """The failures by the rule that each is about, the fundamental rules first."""
+        failed: dict[str, list[Outcome]] = {}
+        for outcome in self.outcomes:
+            if outcome.result == Result.FAILED:
+                failed.setdefault(outcome.rules[0], []).append(outcome)
+        return {rule: failed[rule] for rule in rules.FUNDAMENTAL_FIRST if rule in failed}
+
+    def where_to_begin(self) -> str | None:
+        """The rule that is most likely the cause of all failures.
+
+        It is the rule that the short check found, because that check goes from the simple to the
+        complex. Otherwise it is the most fundamental rule of which half of the tests have failed:
+        a broken rule fails its own tests, and only now and then those of other rules. Otherwise it
+        is the rule of which the largest share has failed.
+        """
+        if self.fault is not None:
+            return self.fault.rule
+        failed = self.failed()
+        shares = {rule: self._share_failed(rule) for rule in failed}
+        for rule, share in shares.items():
+            if share >= 0.5:
+                return rule
+        return max(shares, key=shares.__getitem__, default=None)
+
+    def _share_failed(self, rule: str) -> float:
+        has_failed = {each.function: False for each in self.outcomes if each.rules[0] == rule}
+        for outcome in self.outcomes:
+            if outcome.rules[0] == rule and outcome.result == Result.FAILED:
+                has_failed[outcome.function] = True
+        return sum(has_failed.values()) / len(has_failed)
+
+    def as_json(self, server: str, profile: str, cut_short: CutShort | None) -> dict:
+        """The contents of the file for --rule-report; see README."""
+        by_rule: dict[str, dict] = {}
+        for rule in rules.ALL_RULES:
+            tests = [each.as_json() for each in self.outcomes if each.rules[0] == rule]
+            belongs = rule in rules.RULES and rules.ONE_PROFILE.get(rule, profile) == profile
+            if tests or belongs:
+                by_rule[rule] = {"text": rules.text_of(rule), "tests": tests}
+        preflight = None
+        if self.fault is not None:
+            preflight = dataclasses.asdict(self.fault)
+        elif self.why_no_server is not None:
+            preflight = {"error": self.why_no_server}
+        return {
+            "format": FORMAT,
+            "server": server,
+            "profile": profile,
+            "preflight": preflight,
+            "cut_short": cut_short and str(cut_short),
+            "cut_short_by": cut_short and dataclasses.asdict(cut_short),
+            "begin_with": self.where_to_begin(),
+            "rules": by_rule,
+        }
+
+    def summary(self) -> list[str]:
+        """The closing summary; nothing if nothing has failed."""
+        lines = self._check_summary()
+        failed = self.failed()
+        if not failed:
+            return lines
+        begin_with = self.where_to_begin()
+        others = [rule for rule in failed if rule != begin_with]
+        sentence = f"{self.target}: {begin_with} is broken"
+        if others:
+            verb = "fails" if len(others) == 1 else "fail"
+            sentence += f"; {', '.join(others)} {verb} because of it perhaps"
+        lines.append(f"{sentence}; begin with {begin_with}.")
+        dead = sum(bool(outcome.server) for outcome in self.outcomes)
+        if dead:
+            times = "once" if dead == 1 else f"{dead} times"
+            lines.append(f"The server ended {times} while it was being tested.")
+        for rule in [begin_with, *others]:
+            if rule in failed:
+                lines += ["", *self._about(rule, failed[rule])]
+        return lines
+
+    def _about(self, rule: str, failed: Sequence[Outcome]) -> list[str]:
+        name = "" if rule == rules.LAUNCH else f"{rule}  "
+        lines = [f"{name}{rules.in_short(rule)}"]
+        outcome = failed[0]
+        more = f"  (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        lines.append(f"    test      {outcome.test}{more}")
+        for label in ("sent", "came", "expected", "message", "server"):
+            text = getattr(outcome, label)
+            if text and not (label == "message" and outcome.expected):
+                lines.append(f"    {label:9} {text}".replace("\n", "\n" + 14 * " "))
+        return lines
+
+    def _check_summary(self) -> list[str]:
+        if self.why_no_server is not None:
+            return [self.why_no_server]
+        fault = self.fault
+        if fault is None:
+            return []
+        lines = [f"{self.target} does not keep rule {fault.rule}: {rules.text_of(fault.rule)}", ""]
+        for label in ("sent", "came", "expected"):
+            text = getattr(fault, label) or "nothing"
+            lines.append(f"    {label:9} {text}")
+        return [*lines, ""]
