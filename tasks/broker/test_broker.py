@@ -1,12 +1,11 @@
 """Two processes, one room: the given tests of task 5. The rules are in README.md beside this file.
 
-Another process may hear of a line later than the sender's own (B5). So nobody there is asked
-whether a line has come "by now": a test waits for one that was said after it.
+Another process may hear of a line later than the sender's own (B5). So no test looks whether a line
+has come "by now": it waits for one that was said after it.
 """
 
 import re
 import select
-import shlex
 import socket
 import subprocess
 
@@ -14,10 +13,11 @@ import pytest
 
 from harness.answers import SHUTTING_DOWN
 from harness.launcher import end_process, start_process
-from harness.process_view import halted
+from harness.proc import halted
 from harness.waiting import wait_until_empty
 from tasks.broker.redis_server import Redis
-from tests.conftest import OUTCOME
+from tests.suite.fixtures import need_launch_contract
+from tests.suite.suite_run import has_passed
 
 pytestmark = pytest.mark.profile("chat")
 
@@ -25,22 +25,14 @@ pytestmark = pytest.mark.profile("chat")
 @pytest.fixture(scope="module")
 def shared_redis(tmp_path_factory):
     """One Redis for all tests but those that end it."""
-    yield from redis_or_skip(tmp_path_factory)
+    with Redis(tmp_path_factory.mktemp("redis")) as redis:
+        yield redis
 
 
 @pytest.fixture
-def own_redis(tmp_path_factory):
+def own_redis(tmp_path):
     """A Redis that a test may end."""
-    yield from redis_or_skip(tmp_path_factory)
-
-
-def redis_or_skip(tmp_path_factory):
-    """Start one, or say why not."""
-    try:
-        redis = Redis(tmp_path_factory.mktemp("redis"))
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    with redis:
+    with Redis(tmp_path) as redis:
         yield redis
 
 
@@ -53,18 +45,16 @@ def kept_servers():
 
 
 @pytest.fixture
-def two_servers(target, shared_redis, kept_servers, request):
+def two_servers(target, shared_redis, kept_servers, run, request):
     """Two processes, both with the same broker, empty; new ones after a test that has failed."""
-    if not target.keeps_launch_contract:
-        pytest.skip("this test starts servers with --broker, and --server has no {options}")
+    need_launch_contract(target, "starts servers with --broker", "let your server take it")
     while len(kept_servers) < 2:
-        kept_servers.append(target.start("--broker", shared_redis.address))
+        kept_servers.append(target.start("--broker", shared_redis.address, session=run.session))
     yield list(kept_servers)
-    outcome = request.node.stash.get(OUTCOME, None)
-    if outcome is None or outcome.outcome != "passed":
+    if not has_passed(request.node):
         end_all(kept_servers)
     for server in kept_servers:
-        wait_until_empty(server.address)
+        wait_until_empty(server.address, session=server.session)
 
 
 def end_all(servers):
@@ -74,19 +64,19 @@ def end_all(servers):
 
 
 def join_all(join, servers, *names):
-    """Clients who are in, in turn at the first and at the second process; nothing is unread."""
+    """Clients that are in, in turn at the first and at the second process, with nothing unread."""
     clients = [join(servers[number % 2], name) for number, name in enumerate(names)]
     for speaker in clients:
         speaker.send_line("all are in")
         for listener in clients:
             if listener is not speaker:
-                # Whatever was said or told before has come before (B4).
+                # Everything that was said before, and every notice, has come by then (B4).
                 listener.read_until(f"{speaker.name}: all are in")
     return clients
 
 
 def said_by(lines, *names):
-    """Those of the lines that these have said."""
+    """Those of the lines that the clients of these names have said."""
     return [line for line in lines if line.partition(": ")[0] in names]
 
 
@@ -94,15 +84,15 @@ def said_by(lines, *names):
 
 
 def test_subscribed_when_it_says_that_it_listens(launch_server, own_redis):
-    """B1: whoever connects at once misses nothing that is said elsewhere."""
+    """B1: a client that connects at once misses nothing that is said elsewhere."""
     for number in (1, 2):
         launch_server("--broker", own_redis.address)
         assert own_redis.subscribers() == number
 
 
-def test_no_address_before_the_subscription(target, launch_server, own_redis):
+def test_no_address_before_the_subscription(command_with, own_redis):
     """B1: while the broker does not move it has confirmed nothing, so the server waits."""
-    command = shlex.split(target.command("--broker", own_redis.address).replace("{port}", "0"))
+    command = command_with("--broker", own_redis.address)
     with halted(own_redis.process):
         process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         try:
@@ -113,13 +103,13 @@ def test_no_address_before_the_subscription(target, launch_server, own_redis):
     assert not too_early, "it said that it listens, and the broker had confirmed no subscription"
 
 
-def test_no_broker_there(target, launch_server):
+def test_no_broker_there(command_with):
     """B1, launch contract: one line on stderr, and status 1 or 2."""
     with socket.socket() as nobody_listens:
         nobody_listens.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{nobody_listens.getsockname()[1]}"
-        command = target.command("--broker", address).replace("{port}", "0")
-        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=20)
+        command = command_with("--broker", address)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert done.returncode in (1, 2)
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
@@ -128,7 +118,7 @@ def test_no_broker_there(target, launch_server):
 
 
 def test_a_line_reaches_the_other_process(two_servers, join):
-    """B2: and comes back to its sender from nowhere."""
+    """B2: and does not come back to its sender."""
     alice, bob = join_all(join, two_servers, "alice", "bob")
     alice.send_line("hello over there")
     assert bob.read_line() == "alice: hello over there"
@@ -171,7 +161,7 @@ def test_coming_and_going_is_told_at_both(two_servers, join):
 
 
 def test_a_reset_is_told_at_the_other(two_servers, join):
-    """B3: however she went."""
+    """B3: however a client goes."""
     alice, bob = join_all(join, two_servers, "alice", "bob")
     bob.reset()
     assert alice.read_line() == "* bob left"
@@ -258,7 +248,7 @@ def test_ping_glued_to_a_line(two_servers, join):
 
 
 def test_list_and_private_messages_are_local(two_servers, join):
-    """B6: they know those of their own process."""
+    """B6: they know the clients of their own process."""
     alice, bob, carol = join_all(join, two_servers, "alice", "bob", "carol")
     assert alice.ask("/list") == ["* 2 online: alice, carol"]
     assert bob.ask("/list") == ["* 1 online: bob"]
@@ -268,7 +258,7 @@ def test_list_and_private_messages_are_local(two_servers, join):
 
 
 def test_a_name_at_both(two_servers, join):
-    """B6: it is unique at its process only, and both hear each other."""
+    """B6: it is unique in its process only, and both clients hear each other."""
     one, other = join(two_servers[0], "alice"), join(two_servers[1], "alice")
     one.read_until("* alice joined")
     one.send_line("who is there")
@@ -293,7 +283,7 @@ def test_the_broker_goes(launch_server, own_redis, join):
 
 
 def test_one_process_goes(launch_server, shared_redis, join):
-    """B7: that is no end of the room: the other goes on, and a third takes its place."""
+    """B7: the room does not end: the other process goes on, and a third takes its place."""
     servers = [launch_server("--broker", shared_redis.address) for _ in range(2)]
     alice, bob = join_all(join, servers, "alice", "bob")
     assert servers[1].stop() == 0

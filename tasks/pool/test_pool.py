@@ -3,7 +3,6 @@
 import pytest
 
 from harness.answers import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN
-from harness.waiting import wait_until
 
 pytestmark = pytest.mark.profile("echo")
 
@@ -12,19 +11,26 @@ OTHER_THREADS = 6
 
 
 def expect_silence(waiting, served):
-    """A client who waits has been sent nothing, though the server has had time for it."""
+    """A client that waits has been sent nothing, though the server has had time for it."""
     for _ in range(20):
         served.ping()
     if waiting.wait_for_data(0.05):
-        came = waiting.peek() or "the end"
-        raise AssertionError(f"who waits for a thread is to be sent nothing, and got {came!r}")
+        answer = waiting.peek() or "the end"
+        raise AssertionError(f"a client that waits for a thread was sent {answer!r}")
 
 
 def expect_greeting(client):
     """Wait for it: a thread is free now."""
     line = client.read_line()
     if not line.endswith(": enter your name"):
-        raise AssertionError(f"a thread is free, and who waits for it got {line!r}")
+        raise AssertionError(f"a thread is free, and the client that waited for it got {line!r}")
+
+
+def quit_and_close(client):
+    """Free its thread."""
+    client.send_line("/quit")
+    client.read_to_end()
+    client.close()
 
 
 # ---- P1: the number of threads ----
@@ -32,7 +38,7 @@ def expect_greeting(client):
 
 @pytest.mark.parametrize("pool", [1, 12])
 def test_threads_are_bounded(launch_server, inspect, join, connect, pool):
-    """P1: so many and a few more, with clients who are served and 60 who wait."""
+    """P1: so many and a few more, with clients that are served and 60 that wait."""
     server = launch_server("--threads", str(pool))
     served = [join(server, f"c-{number}") for number in range(pool)]
     for _ in range(60):
@@ -46,7 +52,7 @@ def test_threads_are_bounded(launch_server, inspect, join, connect, pool):
 
 @pytest.mark.parametrize("pool", [1, 5])
 def test_so_many_are_served_at_once(launch_server, join, pool):
-    """P1: --threads N serves N clients at the same time, none of whom waits for another."""
+    """P1: --threads N serves N clients at the same time, and none of them waits for another."""
     server = launch_server("--threads", str(pool))
     for client in [join(server, f"c-{number}") for number in range(pool)]:
         assert client.ask("hello") == [f"{client.name}: hello"]
@@ -61,24 +67,22 @@ def test_threads_serve_one_after_the_other(launch_server, inspect, join_eventual
     assert inspect(server).threads() <= 2 + OTHER_THREADS
 
 
-# ---- P2: who waits ----
+# ---- P2: clients that wait ----
 
 
-def test_who_waits_is_greeted_later(launch_server, join, connect):
+def test_a_client_that_waits_is_greeted_later(launch_server, join, connect):
     """P2: not before a thread is free; what she has sent meanwhile is answered then."""
     server = launch_server("--threads", "2")
     alice, bob = join(server, "alice", "bob")
     carol = connect(server)
     carol.send_bytes(b"carol\nhello\n/ping 1\n")
     expect_silence(carol, alice)
-    bob.send_line("/quit")
-    bob.read_to_end()
-    bob.close()
+    quit_and_close(bob)
     expect_greeting(carol)
     assert [carol.read_line() for _ in range(3)] == ["* hello carol", "carol: hello", "* pong 1"]
 
 
-def test_who_waits_has_a_place(launch_server, join, connect):
+def test_a_client_that_waits_has_a_place(launch_server, join, connect):
     """P2, L2: she counts for --max-clients; beyond that a newcomer is refused at once."""
     server = launch_server("--threads", "1", "--max-clients", "3")
     alice = join(server, "alice")
@@ -87,16 +91,14 @@ def test_who_waits_has_a_place(launch_server, join, connect):
     expect_silence(waiting[0], alice)
 
 
-def test_who_waits_has_no_name(launch_server, join, connect):
+def test_a_client_that_waits_has_no_name(launch_server, join, connect):
     """P2: she is not in: `/list` does not name her, and the name that she wants is still free."""
     server = launch_server("--threads", "2")
     alice, _ = join(server, "alice", "bob")
     carol = connect(server)
     carol.send_line("alice")
     assert alice.ask("/list") == ["* 2 online: alice, bob"]
-    alice.send_line("/quit")
-    alice.read_to_end()
-    alice.close()
+    quit_and_close(alice)
     expect_greeting(carol)
     assert carol.read_line() == "* hello alice"
 
@@ -105,14 +107,12 @@ def test_who_waits_has_no_name(launch_server, join, connect):
 
 
 def test_first_come_first_served(launch_server, join, connect):
-    """P3: whoever has waited longest is next, each time a thread is free."""
+    """P3: the client that has waited longest is next, each time a thread is free."""
     server = launch_server("--threads", "1")
     served = join(server, "alice")
     waiting = [connect(server) for _ in range(4)]
     while waiting:
-        served.send_line("/quit")
-        served.read_to_end()
-        served.close()
+        quit_and_close(served)
         following = waiting.pop(0)
         expect_greeting(following)
         following.send_line("next")
@@ -122,50 +122,39 @@ def test_first_come_first_served(launch_server, join, connect):
         served = following
 
 
-# ---- P4: who gives up ----
+# ---- P4: clients that give up ----
 
 
 @pytest.mark.parametrize("way", ["close", "reset"])
-def test_who_gives_up_keeps_no_thread(launch_server, join, connect, way):
-    """P4: those who have gone while they waited are passed over, and the next one is greeted."""
+def test_a_client_that_gives_up_keeps_no_thread(launch_server, join, connect, way):
+    """P4: clients that have gone while they waited are passed over; the next one is greeted."""
     server = launch_server("--threads", "1")
     alice = join(server, "alice")
     gone = [connect(server) for _ in range(10)]
     bob = connect(server)
     for client in gone:
         getattr(client, way)()
-    alice.send_line("/quit")
-    alice.read_to_end()
-    alice.close()
+    quit_and_close(alice)
     expect_greeting(bob)
     bob.send_line("bob")
     bob.read_line()
     assert bob.ask("/list") == ["* 1 online: bob"]
 
 
-def test_who_gives_up_frees_the_place(launch_server, join, connect):
-    """P4, L2: a newcomer gets it, at the latest when the turn of the one who has gone has come."""
+def test_a_client_that_gives_up_frees_her_place(launch_server, join, connect, join_eventually):
+    """P4, L2: a newcomer gets it, at the latest when it would have been the turn of the other."""
     server = launch_server("--threads", "1", "--max-clients", "2")
     alice = join(server, "alice")
     connect(server).reset()
-    alice.send_line("/quit")
-    alice.read_to_end()
-    alice.close()
-
-    def newcomer_gets_in():
-        newcomer = connect(server)
-        line = newcomer.read_line()
-        newcomer.close()
-        return line != SERVER_FULL
-
-    wait_until(newcomer_gets_in, "a newcomer to be greeted")
+    quit_and_close(alice)
+    join_eventually(server, "bob")
 
 
 # ---- P5: time ----
 
 
 def test_a_silent_client_frees_its_thread(launch_server, join, connect):
-    """P5, L1: after --idle-timeout; the time of the one who waited begins with her greeting."""
+    """P5, L1: after --idle-timeout; the time of a client that waits begins with her greeting."""
     server = launch_server("--threads", "1", "--idle-timeout", "0.7")
     alice = join(server, "alice")
     bob = connect(server)
@@ -178,8 +167,8 @@ def test_a_silent_client_frees_its_thread(launch_server, join, connect):
 # ---- P6: the stop ----
 
 
-def test_the_stop_of_those_who_wait(launch_server, join, connect):
-    """P6, L4: who is served gets the last words; who waits is closed; the exit status is 0."""
+def test_a_stop_while_clients_wait(launch_server, join, connect):
+    """P6, L4: the client that is served gets the last words, the others just the end; status 0."""
     server = launch_server("--threads", "1")
     alice = join(server, "alice")
     waiting = [connect(server) for _ in range(3)]

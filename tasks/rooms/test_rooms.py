@@ -8,7 +8,7 @@ USAGE = "! usage: /join ROOM"
 
 
 def move(client, room):
-    """Let a client join a room; what it is told, other than the answer, has to be nothing."""
+    """Let a client join a room; it must be told nothing but the answer."""
     assert client.ask(f"/join {room}") == [f"* joined {room}"]
 
 
@@ -21,14 +21,14 @@ def hear(*clients):
 
 
 def test_all_begin_in_the_lobby(server, join):
-    """R1: whoever is in hears the others in the lobby, without any `/join`."""
+    """R1: clients hear each other in the lobby, without any `/join`."""
     alice, bob = join(server, "alice", "bob")
     assert alice.ask("hello") == []
     assert bob.ping() == ["alice: hello"]
 
 
 def test_the_lobby_has_a_name(server, join):
-    """R1: `/join lobby` of one who is there changes nothing, and nobody is told."""
+    """R1: `/join lobby` of a client that is there changes nothing, and nobody is told."""
     alice, bob = join(server, "alice", "bob")
     move(alice, "lobby")
     alice.ask("still here")
@@ -65,7 +65,7 @@ def test_capitals_make_no_other_room(server, join):
 
 
 def test_a_room_that_everybody_has_left(server, join):
-    """R2: who comes back finds it again: a room needs no founder and no end."""
+    """R2: a client that comes back finds it again: a room is neither founded nor closed."""
     alice = join(server, "alice")
     for room in ("kitchen", "lobby", "kitchen"):
         move(alice, room)
@@ -90,8 +90,8 @@ def test_a_line_stays_in_its_room(server, join):
     ]
 
 
-def test_who_comes_back_hears_the_lobby_again(server, join):
-    """R3: what was said there meanwhile was not for her, and comes not later either."""
+def test_a_client_that_comes_back_hears_the_lobby_again(server, join):
+    """R3: what was said there meanwhile was not for her, and does not come later either."""
     alice, bob = join(server, "alice", "bob")
     move(alice, "kitchen")
     bob.ask("while she is away")
@@ -113,7 +113,7 @@ def test_alone_in_a_room(server, join):
 
 
 def test_a_move_is_told_in_both_rooms(server, join):
-    """R4: `* alice left` where she was, `* alice joined` where she comes; each once."""
+    """R4: `* alice left` where she was, `* alice joined` where she goes; each once."""
     alice, bob, carol = join(server, "alice", "bob", "carol")
     move(carol, "kitchen")
     hear(alice, bob)
@@ -132,7 +132,7 @@ def test_a_move_to_where_one_is(server, join):
 
 
 def test_newcomers_are_told_in_the_lobby_only(server, join):
-    """R4: in the other rooms nobody hears of those who come in."""
+    """R4: in the other rooms nobody hears of a newcomer."""
     alice, bob = join(server, "alice", "bob")
     move(alice, "kitchen")
     bob.ping()
@@ -142,8 +142,8 @@ def test_newcomers_are_told_in_the_lobby_only(server, join):
 
 
 @pytest.mark.parametrize("way", ["quit", "reset"])
-def test_who_goes_is_missed_in_her_room_only(server, join, way):
-    """R4: `* alice left` goes to the room where she was, however she went."""
+def test_a_client_that_goes_is_missed_in_her_room_only(server, join, way):
+    """R4: `* alice left` goes to the room where she was, however she goes."""
     alice, bob, carol = join(server, "alice", "bob", "carol")
     for cook in (alice, carol):
         cook.ask("/join kitchen")
@@ -172,7 +172,7 @@ def test_a_room_that_cannot_be(server, join, argument):
 
 
 def test_list_names_all_rooms(server, join):
-    """R6: `/list` names everyone who is in, wherever they are."""
+    """R6: `/list` names everyone who is in, whatever their room."""
     alice, _ = join(server, "alice", "bob")
     move(alice, "kitchen")
     assert alice.ask("/list") == ["* 2 online: alice, bob"]
@@ -200,7 +200,7 @@ def test_a_name_is_taken_in_all_rooms(server, join, connect):
 
 
 def test_a_move_among_glued_lines(server, join):
-    """R7: what she said before the move is heard where she was, what comes after, where she is."""
+    """R7: what she says before the move is heard where she was, and the rest where she is."""
     alice, bob, carol = join(server, "alice", "bob", "carol")
     move(carol, "kitchen")
     hear(alice, bob)
@@ -213,7 +213,7 @@ def test_a_move_among_glued_lines(server, join):
 
 
 def test_many_moves_look_the_same_to_all(server, join):
-    """R7, D4: two in a room hear the same in the same order, and from nobody who is not there."""
+    """R7, D4: two in a room hear the same in the same order, and nothing from elsewhere."""
     movers = join(server, "alice", "bob")
     witnesses = join(server, "carol", "dave")
     for witness in witnesses:
@@ -226,5 +226,5 @@ def test_many_moves_look_the_same_to_all(server, join):
     first = [line for line in first if "dave" not in line]
     assert first == second
     for name in ("alice", "bob"):
-        told = [line for line in first if name in line]
-        assert told == [f"* {name} joined", f"{name}: hello", f"* {name} left"] * 20
+        heard = [line for line in first if name in line]
+        assert heard == [f"* {name} joined", f"{name}: hello", f"* {name} left"] * 20

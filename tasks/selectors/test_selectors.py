@@ -9,11 +9,13 @@ from harness.waiting import wait_until, wait_until_empty
 
 pytestmark = pytest.mark.profile("echo")
 
-MANY = 1100  # clients: more than select() can watch
+# More clients than select() can watch.
+MANY = 1100
 DESCRIPTORS = 2048
 CROWD = 50
 IDLE_SECONDS = 0.5
-IDLE_SHARE = 0.10  # of a core; a server that waits takes a hundredth of that
+# Of a core; a server that waits takes a hundredth of that.
+IDLE_SHARE = 0.10
 
 
 def names(number, prefix="c"):
@@ -69,21 +71,14 @@ def test_the_last_of_many_is_served_like_the_first(large_server, crowd, join):
 
 
 @pytest.mark.parametrize("limit", [1, 1050])
-def test_max_clients(large_server, crowd, connect, limit):
+def test_max_clients(large_server, crowd, connect, join_eventually, limit):
     """E2, L2: the next one is refused in words, and gets in once somebody has left."""
     server = large_server(limit)
     everybody = crowd(server)
     members = everybody.join(names(limit))
     assert connect(server).read_to_end() == [SERVER_FULL]
     everybody.reset(members[-1])
-
-    def newcomer_is_greeted():
-        newcomer = connect(server)
-        line = newcomer.read_line()
-        newcomer.close()
-        return line != SERVER_FULL
-
-    wait_until(newcomer_is_greeted, "a newcomer to be greeted")
+    join_eventually(server, "newcomer")
 
 
 # ---- E3: one loop ----
@@ -91,7 +86,7 @@ def test_max_clients(large_server, crowd, connect, limit):
 
 def test_clients_bring_no_threads(server, inspect, crowd):
     """E3: as many threads with 50 clients as with one that has come and gone."""
-    wait_until_empty(server.address)
+    wait_until_empty(server.address, session=server.session)
     before = inspect(server).threads()
     crowd(server).join(names(CROWD))
     assert inspect(server).threads() == before
@@ -110,7 +105,7 @@ def test_silent_clients_cost_no_cpu(server, inspect, crowd):
     assert min(shares) < IDLE_SHARE, f"{min(shares):.0%} of a core for {CROWD} silent clients"
 
 
-# ---- E4: who has gone is forgotten ----
+# ---- E4: clients that have gone are forgotten ----
 
 
 @pytest.mark.parametrize("way", ["close", "reset", "quit"])
@@ -143,14 +138,15 @@ def test_many_go_and_many_come_at_once(server, crowd):
 
 def test_descriptors_are_closed(server, inspect, crowd):
     """E4, L7: as many are open after 200 clients as before."""
-    wait_until_empty(server.address)
+    wait_until_empty(server.address, session=server.session)
     before = inspect(server).descriptors()
     visitors = crowd(server)
     for member in visitors.join(names(200)):
         visitors.reset(member)
-    wait_until_empty(server.address)
+    wait_until_empty(server.address, session=server.session)
     wait_until(
         lambda: inspect(server).descriptors() <= before,
         f"no more than {before} descriptors to be open",
         seconds=5,
+        session=server.session,
     )

@@ -1,4 +1,4 @@
-"""Grade one of many in a process of its own: who kills what grades it, kills nothing else.
+"""Grade one of many in a process of its own, so that a submission that kills it harms no other.
 
 `python3 -m tests.grade.apart` reads a pickled (Submission, Order) and writes a pickled Grade.
 """
@@ -9,9 +9,10 @@ import subprocess
 import sys
 import tempfile
 
+from harness import proc
+from harness.command_line import signals_as_interrupts
 from harness.launcher import REPOSITORY, end_process, how_it_ended, start_process
-from tests.grade import process_tree
-from tests.grade.containment import Containment, adopt_orphans, signals_as_interrupts
+from tests.grade.containment import Containment, adopt_orphans
 from tests.grade.grading import Grade, Order, Submission, grade, not_graded
 
 
@@ -33,7 +34,7 @@ def grade_apart(submission: Submission, order: Order) -> Grade:
             output, _ = process.communicate(pickle.dumps((submission, order)))
         finally:
             status = end_process(process)
-            if process_tree.CAN_SEE:
+            if proc.CAN_SEE:
                 Containment(order.limits).sweep()
     if status:
         return not_graded(submission, order, f"what graded it {how_it_ended(status)}")
@@ -45,10 +46,10 @@ def main() -> None:
     submission, order = pickle.load(sys.stdin.buffer)
     with signals_as_interrupts():
         try:
-            found = grade(submission, order)
+            result = grade(submission, order)
         except KeyboardInterrupt:
             sys.exit(1)
-    pickle.dump(found, sys.stdout.buffer)
+    pickle.dump(result, sys.stdout.buffer)
 
 
 if __name__ == "__main__":

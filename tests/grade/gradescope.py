@@ -1,16 +1,16 @@
 """A grade as Gradescope's results.json.
 
-Each milestone is a visible entry. What was asked to be hidden is an entry `after_published`: its
-points count, and students see it when grades are published. (Meanwhile Gradescope does not show
-them their total.) The last entry is `hidden` for good: no points, details for the instructor.
+Each milestone is a visible entry. What `--hidden` names is an entry `after_published`: its points
+count, and students see it when grades are published. Until then Gradescope does not show them
+their total. The last entry is `hidden` for good: no points, details for the instructor.
 """
 
 import dataclasses
 
-from tests import rules
 from tests.grade import points
-from tests.grade.grading import Grade, nobody_gets_in
+from tests.grade.grading import Grade
 from tests.grade.points import RuleGrade
+from tests.grade.reading import Preflight
 from tests.grade.report import (
     fill,
     headline,
@@ -21,6 +21,7 @@ from tests.grade.report import (
     rule_section,
     where_to_begin,
 )
+from tests.suite import rules
 
 VISIBLE = "visible"
 UNTIL_PUBLISHED = "after_published"
@@ -82,11 +83,7 @@ def results(grade: Grade, hidden: frozenset[str] = frozenset()) -> dict:
             "max_score": grade.worth,
             "not_graded": grade.not_graded,
             "rules": {
-                each.rule: {
-                    "earned": each.earned,
-                    "worth": each.worth,
-                    "not_graded": each.not_graded,
-                }
+                each.rule: {name: getattr(each, name) for name in ("earned", "worth", "not_graded")}
                 for each in grade.rules
             },
         },
@@ -97,10 +94,10 @@ def _output(grade: Grade, hidden: frozenset[str]) -> str:
     """What every student sees above the entries; it names nothing that is hidden."""
     shown = _without(grade, hidden)
     lines = [] if hidden else [headline(grade)]
-    if hidden and not shown.first_broken() and not nobody_gets_in(grade.preflight):
+    if hidden and not shown.first_broken() and not grade.preflight.nobody_gets_in:
         lines.append("Nothing was found to be broken in what is shown here.")
     else:
-        lines.append(fill("Begin here: ", where_to_begin(shown)))
+        lines.append(fill("Begin here: ", where_to_begin(shown)[1]))
     return "\n".join(lines + [fill("Note: ", note) for note in notes_for_all(grade)])
 
 
@@ -110,28 +107,26 @@ def _without(grade: Grade, hidden: frozenset[str]) -> Grade:
     covered = {rule for name in hidden & milestones.keys() for rule in milestones[name]}
     covered |= hidden
     members = [each for each in grade.rules if each.rule not in covered]
-    fault = grade.preflight
-    if fault and fault.get("rule") in covered:
-        fault = None
+    preflight = Preflight() if grade.preflight.broken_rule in covered else grade.preflight
     begin_with = None if grade.begin_with in covered else grade.begin_with
     verdict = None if "model" in hidden else grade.verdict
     return dataclasses.replace(
-        grade, rules=members, preflight=fault, verdict=verdict, begin_with=begin_with
+        grade, rules=members, preflight=preflight, verdict=verdict, begin_with=begin_with
     )
 
 
 def _entry(grade: Grade, number: str, name: str, members: list[RuleGrade], visibility: str) -> dict:
     """One entry; its output says what is still missing, rule by rule."""
-    if nobody_gets_in(grade.preflight):
-        output = "not tested: " + printable(where_to_begin(grade))
+    if grade.preflight.nobody_gets_in:
+        output = "not tested: " + printable(where_to_begin(grade)[1])
     else:
         lost = [rule_section(each) for each in members if each.losses]
         output = "\n\n".join(lost) or "complete"
     return {
         "name": name,
         "number": number,
-        "score": round(sum(each.earned for each in members), 1),
-        "max_score": round(sum(each.worth for each in members), 1),
+        "score": points.total(members, "earned"),
+        "max_score": points.total(members, "worth"),
         "output": output,
         "tags": [each.rule for each in members],
         "visibility": visibility,

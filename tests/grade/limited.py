@@ -7,6 +7,7 @@ mode and without site packages: an import of ours would be slower than the serve
 """
 
 import argparse
+import contextlib
 import os
 import resource
 import signal
@@ -22,25 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True)
     parser.add_argument("--mark", required=True)
-    parser.add_argument("--cpu", type=int, required=True, help="seconds")
-    parser.add_argument("--address-space", type=int, required=True, help="bytes")
-    parser.add_argument("--file-size", type=int, required=True, help="bytes")
-    parser.add_argument("--files", type=int, required=True, help="open descriptors")
-    parser.add_argument("--tasks", type=int, required=True, help="of this user; 0: no limit")
+    parser.add_argument("--limit", action="append", default=[], help="RLIMIT_...=NUMBER")
     parser.add_argument("command", nargs="+")
     arguments = parser.parse_args()
-    for name, number in (
-        ("RLIMIT_CPU", arguments.cpu),
-        ("RLIMIT_AS", arguments.address_space),
-        ("RLIMIT_FSIZE", arguments.file_size),
-        ("RLIMIT_NOFILE", arguments.files),
-        ("RLIMIT_NPROC", arguments.tasks or resource.RLIM_INFINITY),
-        ("RLIMIT_CORE", 0),
-    ):
-        lower(name, number)
+    for limit in arguments.limit:
+        name, _, number = limit.partition("=")
+        lower(name, int(number))
     command = arguments.command
-    # Python ignores it, and a program that is not Python's would inherit that: then a broken pipe
-    # could not end it, which is a classic bug (L6).
+    # Python ignores this signal, and a program in another language would inherit that. Then a
+    # broken pipe could not end it, and a classic bug would not be seen (L6).
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
         os.chdir(arguments.folder)
@@ -52,16 +43,12 @@ def main() -> None:
 
 def lower(name: str, number: int) -> None:
     """Lower a limit, never raise it: a test may have set a smaller one."""
-    kind = getattr(resource, name, None)
-    if kind is None or number == resource.RLIM_INFINITY:
-        return
+    kind = getattr(resource, name)
     limits = [limit for limit in resource.getrlimit(kind) if limit != resource.RLIM_INFINITY]
     number = min([number, *limits])
-    try:
-        resource.setrlimit(kind, (number, number))
     # macOS knows some of these and refuses to set them.
-    except (OSError, ValueError):
-        return
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(kind, (number, number))
 
 
 def environment(folder: str, mark: str) -> dict[str, str]:

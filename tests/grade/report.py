@@ -1,19 +1,22 @@
 """The readable report of a grade, and the table of many: plain text, 80 columns."""
 
 import textwrap
-from collections.abc import Iterable
 
-from tests import rules
-from tests.grade import points
-from tests.grade.grading import Grade, nobody_gets_in
-from tests.grade.model import NOT_TESTED
-from tests.grade.points import Loss, RuleGrade
+from harness import command_line
+from tests.grade.grading import Grade
+from tests.grade.judgement import Answer
+from tests.grade.points import MODEL_POINTS, RuleGrade, total
+from tests.suite import rules
+from tests.suite.rule_report import Outcome, Result
 
 WIDTH = 80
-MOST_OTHERS = 8  # rules that are named one by one
-SHORT = 300  # characters of what a server said that are shown in one place
+# Rules that are named one by one.
+MOST_OTHERS = 8
+# Characters of what a server said that are shown in one place.
+SHORT = 300
 LABEL = 10
-NAME = 20  # characters of a name in the table
+# Characters of a name in the table.
+NAME = 20
 COLUMNS = ("hand-", "fram-", "com-", "deli-", "lim-", "life", "")
 COLUMNS_BELOW = ("shake", "ing", "mands", "very", "its", "cycle", "model")
 
@@ -22,14 +25,13 @@ def report(grade: Grade) -> str:
     """Everything about one grade: where to begin, the milestones, each loss, the model."""
     sections = [
         headline(grade),
-        fill("Begin here: ", where_to_begin(grade)),
+        fill("Begin here: ", where_to_begin(grade)[1]),
         short_check(grade),
         milestones(grade),
     ]
-    if not nobody_gets_in(grade.preflight):
+    if not grade.preflight.nobody_gets_in:
         sections += [rule_section(each) for each in grade.rules if each.losses]
-    if grade.verdict:
-        sections.append(model_section(grade))
+    sections.append(model_section(grade))
     sections += [fill("Note: ", note) for note in notes_for_all(grade)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -46,39 +48,44 @@ def headline(grade: Grade) -> str:
     return fill("", text)
 
 
-def where_to_begin(grade: Grade) -> str:
-    """The one line that leads: what to repair first, or that there is nothing to repair."""
-    fault = grade.preflight
-    if fault and "error" in fault:
-        return f"the server cannot be tested: {printable(fault['error'])}"
-    first = fault["rule"] if fault else grade.first_broken()
-    if first:
+def where_to_begin(grade: Grade) -> tuple[str, str]:
+    """What to repair first: in a word for the table, and in the line that leads the report."""
+    if grade.preflight.error is not None:
+        return "start", f"the server cannot be tested: {printable(grade.preflight.error)}"
+    if first := grade.preflight.broken_rule or grade.first_broken():
         others = [each.rule for each in grade.rules if each.is_broken and each.rule != first]
         named = ", ".join(others) if len(others) <= MOST_OTHERS else f"{len(others)} rules"
         then = f" Others may fail because of it: {named}." if others else ""
-        return f"rule {first}: {shorten(rules.text_of(first), 160)}{then}"
+        return first, f"rule {first}: {shorten(rules.text_of(first), 160)}{then}"
     if grade.cut_short:
-        return f"the run was cut short: {printable(grade.cut_short)}"
+        return "time", f"the run was cut short: {printable(grade.cut_short)}"
+    verdict = grade.verdict
+    word = "model" if verdict and verdict.lost else "-"
     unpassed = next((each for each in grade.rules if each.lost), None)
     if unpassed is not None:
-        return f"{unpassed.rule} was not tested: {printable(unpassed.losses[0].message)}"
-    if grade.verdict and grade.verdict.answer == "no":
-        return f"the model is not {grade.order.model}: {printable(grade.verdict.because)}"
-    if grade.verdict and grade.verdict.lost:
-        return "what the model leaves to be desired, see below"
-    return "nothing was found to be broken"
+        return word, f"{unpassed.rule} was not tested: {printable(unpassed.losses[0].message)}"
+    if verdict and verdict.answer is Answer.NO:
+        return word, f"the model is not {grade.order.model}: {printable(verdict.because)}"
+    if verdict and verdict.lost:
+        return word, "what the model leaves to be desired, see below"
+    return word, "nothing was found to be broken"
 
 
 def short_check(grade: Grade) -> str:
     """What the short check at the beginning was answered, if that broke a rule."""
-    fault = grade.preflight
-    if not fault or "error" in fault:
+    fault = grade.preflight.fault
+    if fault is None:
         return ""
-    lines = [fill("    ", f"A short check of the whole protocol stopped at {fault['rule']}.")]
-    for label in ("sent", "came", "expected", "server"):
-        if fault.get(label):
-            lines.append(_labelled(label, fault[label]))
-    if nobody_gets_in(fault):
+    lines = [
+        fill("    ", f"A short check of the whole protocol stopped at {fault.rule}."),
+        *_labelled_all(
+            sent=fault.sent,
+            came=fault.came,
+            expected=fault.expected,
+            server=grade.preflight.ending,
+        ),
+    ]
+    if grade.preflight.nobody_gets_in:
         lines.append(fill("    ", "No other test could get into the server, so none was run."))
     return "\n".join(lines)
 
@@ -90,8 +97,7 @@ def milestones(grade: Grade) -> str:
         members = grade.of_milestone(milestone)
         if not members:
             continue
-        earned = sum(each.earned for each in members)
-        worth = sum(each.worth for each in members)
+        earned, worth = total(members, "earned"), total(members, "worth")
         missing = [
             f"{each.rule} ({each.worth - each.earned:.1f})"
             for each in members
@@ -100,10 +106,8 @@ def milestones(grade: Grade) -> str:
         state = f"still missing: {', '.join(missing)}" if missing else "complete"
         lines.append(fill(f"{milestone:<10} {earned:5.1f} of {worth:5.1f}  ", state))
     if grade.verdict:
-        state = "complete" if grade.verdict.earned == points.MODEL_POINTS else "see below"
-        lines.append(
-            f"{'model':<10} {grade.verdict.earned:5.1f} of {points.MODEL_POINTS:5.1f}  {state}"
-        )
+        state = "complete" if grade.verdict.earned == MODEL_POINTS else "see below"
+        lines.append(f"{'model':<10} {grade.verdict.earned:5.1f} of {MODEL_POINTS:5.1f}  {state}")
     return "\n".join(lines)
 
 
@@ -118,53 +122,46 @@ def rule_section(grade: RuleGrade) -> str:
         fill(f"{grade.rule}  ", "; ".join(parts)),
         fill("    ", shorten(rules.text_of(grade.rule), 200)),
     ]
-    failed = [loss for loss in grade.losses if loss.outcome == "failed"]
+    failed = [loss for loss in grade.losses if loss.result == Result.FAILED]
     if failed:
-        lines += _loss_lines(failed[0])
-        if len(failed) > 1:
-            lines.append(_labelled("also", ", ".join(_short_name(each) for each in failed[1:])))
-    for outcome in ("skipped", "not run"):
-        reasons: dict[str, list[str]] = {}
+        loss, *others = failed
+        lines += _labelled_all(
+            test=loss.test,
+            sent=loss.sent,
+            came=loss.came,
+            expected=loss.expected,
+            in_words=loss.message,
+            server=loss.server,
+            also=", ".join(map(_short_name, others)),
+        )
+    for result in (Result.SKIPPED, Result.NOT_RUN):
+        names_by_reason: dict[str, list[str]] = {}
         for loss in grade.losses:
-            if loss.outcome == outcome:
-                reasons.setdefault(loss.message or "no reason was given", []).append(
-                    _short_name(loss)
-                )
-        for reason, names in reasons.items():
+            if loss.result == result:
+                reason = loss.message or "no reason was given"
+                names_by_reason.setdefault(reason, []).append(_short_name(loss))
+        for reason, names in names_by_reason.items():
             shown = ", ".join(filter(None, names))
-            lines.append(_labelled(outcome, f"{reason} ({shown})" if shown else reason))
+            lines.append(_labelled(result, f"{reason} ({shown})" if shown else reason))
     return "\n".join(lines)
 
 
-def _loss_lines(loss: Loss) -> list[str]:
-    lines = [_labelled("test", loss.function)]
-    for label, words in (("sent", loss.sent), ("came", loss.came), ("expected", loss.expected)):
-        if words:
-            lines.append(_labelled(label, words))
-    if loss.message:
-        lines.append(_labelled("in words", loss.message))
-    if loss.server:
-        lines.append(_labelled("server", loss.server))
-    return lines
-
-
 def model_section(grade: Grade) -> str:
-    """The verdict about the model, and what it rests on."""
+    """The verdict about the model, and what it rests on; empty where none was asked for."""
     verdict = grade.verdict
-    said = {
-        "yes": f"it is {verdict.model}, seen from outside",
-        "no": f"it is not {grade.order.model}",
-        NOT_TESTED: "it was not looked at",
-    }.get(verdict.answer, "cannot tell")
-    if grade.order.model == "any" and verdict.answer == "no":
-        said = "it is none of threads, select and asyncio"
+    if verdict is None:
+        return ""
+    in_words = {
+        Answer.YES: f"it is {verdict.model}, seen from outside",
+        Answer.NO: f"it is not {grade.order.model}",
+        Answer.NOT_TESTED: "it was not looked at",
+        Answer.CANNOT_TELL: "cannot tell",
+    }[verdict.answer]
+    if grade.order.model == "any" and verdict.answer is Answer.NO:
+        in_words = "it is none of threads, select and asyncio"
     because = f" ({printable(verdict.because)})" if verdict.because else ""
-    lines = [
-        fill(
-            "model  ",
-            f"{verdict.earned:.1f} of {points.MODEL_POINTS:.1f} points: {said}{because}",
-        )
-    ]
+    points = f"{verdict.earned:.1f} of {MODEL_POINTS:.1f} points"
+    lines = [fill("model  ", f"{points}: {in_words}{because}")]
     for each in grade.evidence:
         lines.append(fill(f"    {each.name}: ", printable(f"{each.finding} ({each.facts})")))
     return "\n".join(lines)
@@ -201,8 +198,8 @@ def instructor_section(grade: Grade) -> str:
     words = [loss.server for each in grade.rules for loss in each.losses if loss.server]
     for last_words in dict.fromkeys(words):
         lines.append(f"server: {printable(last_words)}")
-    if grade.preflight:
-        lines.append(f"short check: {printable(str(grade.preflight))}")
+    if not grade.preflight.is_passed:
+        lines.append(f"short check: {printable(str(grade.preflight.as_json()))}")
     for each in grade.evidence:
         lines.append(printable(f"{each.name}: {each.finding} ({each.facts})"))
     for command in dict.fromkeys(grade.left_behind[:10]):
@@ -213,9 +210,8 @@ def instructor_section(grade: Grade) -> str:
 # ---- the table of many ----
 
 
-def table(grades: Iterable[Grade]) -> str:
+def table(grades: list[Grade]) -> str:
     """One line for each submission, and where each is to begin."""
-    grades = list(grades)
     width = max(10, *(min(NAME, len(grade.name)) for grade in grades))
     task = grades[0].order.task
     names = list(zip(COLUMNS, COLUMNS_BELOW, strict=True))
@@ -230,28 +226,15 @@ def table(grades: Iterable[Grade]) -> str:
         cells = [_cell(grade.of_milestone(name)) for name in rules.milestones(task)]
         cells.append(f"{grade.verdict.earned:.1f}" if grade.verdict else "")
         row = f"{grade.name[:NAME]:<{width}}  {grade.earned:6.1f}"
-        lines.append(row + "".join(f" {cell:>5}" for cell in cells) + f"  {first_word(grade)}")
+        row += "".join(f" {cell:>5}" for cell in cells)
+        lines.append(f"{row}  {where_to_begin(grade)[0]}")
     lines.append("")
-    lines += [fill(f"{grade.name}: ", where_to_begin(grade)) for grade in grades]
+    lines += [fill(f"{grade.name}: ", where_to_begin(grade)[1]) for grade in grades]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def first_word(grade: Grade) -> str:
-    """What broke first, in a word: a rule, `start`, `model`, or a hyphen."""
-    if grade.preflight and "error" in grade.preflight:
-        return "start"
-    first = grade.preflight["rule"] if grade.preflight else grade.first_broken()
-    if first:
-        return first
-    if grade.cut_short:
-        return "time"
-    if grade.verdict and grade.verdict.lost:
-        return "model"
-    return "-"
-
-
 def _cell(members: list[RuleGrade]) -> str:
-    return f"{sum(each.earned for each in members):.1f}" if members else ""
+    return f"{total(members, 'earned'):.1f}" if members else ""
 
 
 # ---- words ----
@@ -259,9 +242,7 @@ def _cell(members: list[RuleGrade]) -> str:
 
 def printable(text: str) -> str:
     """One line without control characters: what a server says may contain anything."""
-    joined = " ".join(str(text).split())
-    shown = "".join(character if character.isprintable() else "?" for character in joined)
-    return shorten(shown, SHORT)
+    return shorten(command_line.printable(" ".join(text.split()), longest=None), SHORT)
 
 
 def shorten(text: str, length: int) -> str:
@@ -289,5 +270,10 @@ def _labelled(label: str, text: str) -> str:
     return fill(f"    {label + ':':<{LABEL}}", printable(text))
 
 
-def _short_name(loss: Loss) -> str:
-    return loss.function.rpartition("::")[2].partition("[")[0]
+def _labelled_all(**texts: str | None) -> list[str]:
+    """A line for each text that there is, behind its name as the label."""
+    return [_labelled(label.replace("_", " "), text) for label, text in texts.items() if text]
+
+
+def _short_name(loss: Outcome) -> str:
+    return loss.function.rpartition("::")[2]

@@ -1,7 +1,6 @@
 """Run suite, short check and look at the model, each in a process of its own; read its report."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,68 +11,57 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.launcher import REPOSITORY, end_process, how_it_ended, start_process
-from tests import rules as rule_texts
+from harness.server_under_test import ServerUnderTest
 from tests.grade.containment import Containment
+from tests.grade.judgement import Evidence
+from tests.grade.reading import Preflight, RuleReport
+from tests.suite import rules as rule_texts
 
-GRACE_SECONDS = 5.0  # for a run to come to its end after its own limit
-LAST_WORDS = 2000  # bytes of a broken run's output that are kept
+# For a run to come to its end after its own limit.
+GRACE_SECONDS = 5.0
+# Bytes of a broken run's output that are kept.
+LAST_WORDS = 2000
 
 
-def is_pytest_there() -> bool:
-    """Whether the suite can be run at all."""
-    return importlib.util.find_spec("pytest") is not None
-
-
-def run_short_check(containment: Containment, command: str, profile: str, seconds: float) -> dict:
-    """{"preflight": ...} as in the suite's report: None, a fault, or {"error": one line}."""
-    found, run = _run_module(containment, "short_check", command, profile, seconds)
-    if found is None:
-        found = {"preflight": {"error": f"the short check failed: {run.last_words()}"}}
-    return found
+def run_short_check(containment: Containment, server: ServerUnderTest, seconds: float) -> Preflight:
+    """What the short check alone finds."""
+    written, run = _run_worker(containment, "short_check", server, seconds)
+    if written is None:
+        return Preflight(error=f"the short check failed: {run.last_words()}")
+    return Preflight.from_json(written["preflight"])
 
 
 def run_suite(
     containment: Containment,
-    command: str,
-    profile: str,
+    server: ServerUnderTest,
     seconds: float,
     rules: Iterable[str] = (),
     task: str | None = None,
-) -> dict:
-    """The rule report of the suite, or of a task's given tests, about a server.
-
-    `preflight` has an error if there is no report.
-    """
-    folder = REPOSITORY / "tests" if task is None else rule_texts.TASKS_FOLDER / task
+) -> RuleReport:
+    """What the suite, or a task's given tests, finds out about a server, rule by rule."""
+    folder = rule_texts.SUITE_FOLDER if task is None else rule_texts.TASKS_FOLDER / task
     arguments = [
         *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
-        *("--server", containment.command(command), "--profile", profile),
+        *_about(containment, server),
         *(word for rule in rules for word in ("--rule", rule)),
         *("--run-limit", f"{max(1, round(seconds))}", "--keep-going"),
         str(folder),
     ]
-    report, run = run_and_read(containment, arguments, "--rule-report", seconds + GRACE_SECONDS)
-    if report is None:
-        report = {
-            "preflight": {"error": f"the suite came to no end: {run.last_words()}"},
-            "cut_short": "the suite came to no end",
-            "rules": {},
-        }
-    for about in report["rules"].values():
-        for test in about["tests"]:
-            # The run has ended before it, or in the middle of it.
-            if test["outcome"] == "not run" and not test["message"]:
-                test["message"] = report["cut_short"]
-    return report
+    written, run = run_and_read(containment, arguments, "--rule-report", seconds + GRACE_SECONDS)
+    if written is None:
+        no_end = "the suite came to no end"
+        return RuleReport([], Preflight(error=f"{no_end}: {run.last_words()}"), no_end)
+    return RuleReport.from_json(written)
 
 
-def run_model(containment: Containment, command: str, profile: str, seconds: float) -> dict:
-    """What tests.grade.model has seen: {"evidence": [...]}, or {"error": one line}."""
-    seen, run = _run_module(containment, "model", command, profile, seconds)
-    if seen is None:
-        why = f"the look at the model came to no end: {run.last_words()}"
-        return {"error": why, "evidence": []}
-    return seen
+def run_model(
+    containment: Containment, server: ServerUnderTest, seconds: float
+) -> tuple[list[Evidence], str | None]:
+    """What there is to see of a server's model; and an error, if it came to no end."""
+    written, run = _run_worker(containment, "model", server, seconds)
+    if written is None:
+        return [], f"the look at the model came to no end: {run.last_words()}"
+    return [Evidence.from_json(each) for each in written["evidence"]], None
 
 
 @dataclass(frozen=True)
@@ -85,22 +73,25 @@ class Run:
     seconds: float
 
     def last_words(self) -> str:
-        """The last line that names an error, or how it ended."""
-        if lines := [line.strip() for line in self.output.splitlines() if "rror" in line]:
-            return lines[-1]
+        """Why it has failed: what it said last, or how it was ended."""
         if self.status is None:
             return f"it was ended after {self.seconds:.0f} s"
+        lines = self.output.strip().splitlines()
+        if self.status > 0 and lines:
+            return lines[-1].strip()
         return f"it {how_it_ended(self.status)}"
 
 
-def _run_module(
-    containment: Containment, name: str, command: str, profile: str, seconds: float
+def _run_worker(
+    containment: Containment, name: str, server: ServerUnderTest, seconds: float
 ) -> tuple[dict | None, Run]:
-    arguments = [
-        *("-m", f"tests.grade.{name}", "--server", containment.command(command)),
-        *("--profile", profile),
-    ]
+    arguments = ["-m", "tests.grade.worker", name, *_about(containment, server)]
     return run_and_read(containment, arguments, "--json", seconds)
+
+
+def _about(containment: Containment, server: ServerUnderTest) -> list[str]:
+    assert isinstance(server.command, str)
+    return ["--server", containment.command(server.command), "--profile", server.profile]
 
 
 def run_and_read(
@@ -108,8 +99,8 @@ def run_and_read(
 ) -> tuple[dict | None, Run]:
     """Run this Python; returns the JSON that it wrote to the file of `option`, None if it did not.
 
-    A submission could write there as well. So the file has no name where that can be, and what is
-    left of the submission is ended before it is read.
+    A submission could write to that file as well. So it has no name where the system allows that,
+    and what is left of the submission is ended before the file is read.
     """
     with tempfile.TemporaryDirectory(prefix="grade-") as folder:
         path = Path(folder, "report.json")
@@ -119,20 +110,19 @@ def run_and_read(
                 path.unlink()
                 path = Path(f"/dev/fd/{file.fileno()}")
                 shared["pass_fds"] = [file.fileno()]
-            run = run_python(containment, [*arguments, f"{option}={path}"], seconds, **shared)
+            run = _run_python(containment, [*arguments, f"{option}={path}"], seconds, **shared)
             containment.sweep()
             file.seek(0)
-            # It was not written, or not to its end.
             try:
                 return json.load(file), run
+            # It was not written, or not to its end.
             except ValueError:
                 return None, run
 
 
-def run_python(
+def _run_python(
     containment: Containment, arguments: Sequence[str], seconds: float, **popen_options
 ) -> Run:
-    """Run this Python, for `seconds` at most."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
     environment.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryFile() as output:
@@ -148,7 +138,7 @@ def run_python(
         containment.workers.add(worker.pid)
         status = None
         try:
-            # Past its time it is ended, and what it has written by then is taken.
+            # A run that takes longer is ended, and what it has written by then is taken.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 status = worker.wait(timeout=seconds)
         finally:

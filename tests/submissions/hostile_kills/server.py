@@ -11,6 +11,6 @@ def parent_of(pid: int) -> int:
 
 
 grader = parent_of(os.getppid())
-# Who starts it by hand keeps their terminal.
+# If you start it by hand, your terminal survives.
 if b"tests.grade" in Path(f"/proc/{grader}/cmdline").read_bytes():
     os.kill(grader, signal.SIGKILL)
