@@ -1,12 +1,5 @@
 """Limits without root: how each version is predicted to behave at the end of its system, and did.
 
-`python3 -m tests.limits` prints it, `tests/test_limits_lab.py` asserts it. Each limit is a module
-with a LIMIT in it; standard library only. See README.md here.
+`python3 -m tests.limits` prints it, `tests/suite/test_limits_lab.py` asserts it. Each limit is
+a module with a LIMIT in it; standard library only. See README.md here.
 """
-
-from tests.limits import buffers, descriptors, disk, resets, select_ceiling, threads
-
-LIMITS = {
-    module.LIMIT.name: module.LIMIT
-    for module in (descriptors, select_ceiling, threads, resets, buffers, disk)
-}

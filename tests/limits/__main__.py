@@ -1,67 +1,51 @@
 """Command line of the limits; see `python3 -m tests.limits --help`."""
 
-import argparse
 import collections
-import os
-import signal
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
 
+from harness import command_line
+from harness.command_line import OptionParser
 from harness.conformance import NotConforming, first_fault
 from harness.launcher import PROFILES, VERSIONS, LaunchError
-from harness.patience import patience
-from tests.limits import LIMITS, table
-from tests.limits.claims import BROKEN, HELD, UNSEEN, Limit, Row, examine
-from tests.limits.subject import SOMEBODYS, Subject
+from harness.server_under_test import OPTIONS, PORT, CommandError, ServerUnderTest
+from harness.session import Session
+from tests.limits import table
+from tests.limits.catalogue import LIMITS
+from tests.limits.claims import SOMEBODYS, Limit, Row, Verdict, examine
 
-COMMAND = "tests.limits"
-
-
-class OptionParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the options."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{COMMAND}: {message} (try --help)\n")
+TOOL = "tests.limits"
 
 
 def main(arguments: list[str]) -> int:
     """Run the limits that are asked for; 0 if all predictions held, 1 if not."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
-    # A shell that starts us in its background ignores Ctrl-C for us, and we would pass that on.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        limits, subjects = _choice(arguments)
-        for subject in subjects:
-            _check_conformance(subject)
-        waits_in_vain = collections.Counter()
-        return _summary(
-            [row for limit in limits for row in _examine_all(limit, subjects, waits_in_vain)]
-        )
-    except KeyboardInterrupt:
-        print(f"{COMMAND}: interrupted", file=sys.stderr)
-        return 130
-    # The reader of our output (`| head`) has seen enough.
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (LaunchError, NotConforming) as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 1
-    # A full or unwritable /tmp, no more processes, and the like.
-    except OSError as error:
-        print(f"{COMMAND}: {error}", file=sys.stderr)
-        return 1
+    return command_line.run(TOOL, lambda: _run(arguments), (LaunchError, NotConforming))
 
 
-def _as_interrupt(signal_number: int, frame: object) -> None:
-    """SIGTERM takes the way of Ctrl-C, on which every process we started is ended."""
-    raise KeyboardInterrupt
+def _run(arguments: list[str]) -> int:
+    limits, servers = _choice(arguments)
+    for server in servers:
+        _check_conformance(server)
+    session = Session()
+    waits_in_vain: collections.Counter[str] = collections.Counter()
+    rows: list[Row] = []
+    for limit in limits:
+        print(table.introduction(limit), flush=True)
+        rows_of_limit: list[Row] = []
+        for server in servers:
+            # A server that makes us wait in vain is not given the whole time at each further step.
+            session.begin_test(waits_in_vain[server.name], server.is_ours, for_seconds=True)
+            rows_of_limit += examine(limit, server, session)
+            waits_in_vain[server.name] += session.in_vain
+        print(table.table(rows_of_limit), end="\n\n", flush=True)
+        rows += rows_of_limit
+    return _summary(rows)
 
 
-def _choice(arguments: list[str]) -> tuple[list[Limit], list[Subject]]:
+def _choice(arguments: list[str]) -> tuple[list[Limit], list[ServerUnderTest]]:
     """The limits and the servers that the options name; a mistake ends the program."""
     parser = OptionParser(
+        TOOL,
         prog="python3 -m tests.limits",
         description="Bring each version to the limits of its system, without root: what it is "
         "predicted to do, and what it does.",
@@ -81,16 +65,17 @@ def _choice(arguments: list[str]) -> tuple[list[Limit], list[Subject]]:
         if options.profile:
             parser.error("--profile goes with --server; our versions have their own")
         versions = _named(parser, "version", options.versions, VERSIONS)
-        return limits, [Subject.version(name) for name in versions]
+        return limits, [ServerUnderTest.ours(version) for version in versions]
     if options.versions:
         parser.error("--versions and --server: one or the other")
     if options.profile is None:
         parser.error("--server needs --profile echo or --profile chat beside it")
+    server = ServerUnderTest(SOMEBODYS, options.profile, options.server)
     try:
-        subject = Subject(SOMEBODYS, options.profile, options.server)
-    except ValueError as error:
+        server.require(PORT, OPTIONS)
+    except CommandError as error:
         parser.error(f"--server: {error}")
-    return limits, [subject]
+    return limits, [server]
 
 
 def _named(parser: OptionParser, what: str, given: str | None, known: Iterable[str]) -> list[str]:
@@ -105,42 +90,26 @@ def _named(parser: OptionParser, what: str, given: str | None, known: Iterable[s
     return [names[name] for name in wanted]
 
 
-def _check_conformance(subject: Subject) -> None:
-    """Raise LaunchError or NotConforming for a server that nothing could be learnt from.
+def _check_conformance(server: ServerUnderTest) -> None:
+    """Raise LaunchError or NotConforming for a server from which nothing could be learnt.
 
     Ours are known to keep the protocol.
     """
-    if subject.is_ours:
+    if server.is_ours:
         return
-    with subject.run() as server:
-        fault = first_fault(server)
+    with server.start() as running:
+        fault = first_fault(running)
     if fault:
         raise NotConforming(fault)
 
 
-def _examine_all(
-    limit: Limit, subjects: list[Subject], waits_in_vain: collections.Counter[str]
-) -> list[Row]:
-    """Print a limit, then its table; returns the rows."""
-    print(table.introduction(limit), flush=True)
-    rows = []
-    for subject in subjects:
-        # One that lets us wait in vain is not given the whole time at each step.
-        patience.begin(waits_in_vain[subject.name], subject.is_ours, for_seconds=True)
-        rows += examine(limit, subject)
-        waits_in_vain[subject.name] += patience.in_vain
-    print(table.table(limit, rows), end="\n\n", flush=True)
-    return rows
-
-
 def _summary(rows: list[Row]) -> int:
     """Say how many predictions held; returns the exit status."""
-    held, broken, unseen = (
-        sum(row.verdict == verdict for row in rows) for verdict in (HELD, BROKEN, UNSEEN)
-    )
+    number_of = collections.Counter(row.verdict for row in rows)
+    held, broken = number_of[Verdict.HELD], number_of[Verdict.BROKEN]
     sentence = f"{held} of {held + broken} predictions held."
-    if unseen:
-        sentence += f" {unseen} could not be tried here."
+    if number_of[Verdict.UNSEEN]:
+        sentence += f" {number_of[Verdict.UNSEEN]} could not be tried here."
     print(sentence)
     return 1 if broken else 0
 

@@ -1,35 +1,50 @@
 """A prediction, what came of it, and how the two are compared."""
 
 import dataclasses
+import enum
 import os
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
+from harness import proc
 from harness.launcher import VERSIONS
-from tests.limits.subject import FAILURES, SOMEBODYS, Subject
+from harness.server_under_test import FAILURES, ServerUnderTest
+from harness.session import Session
+from harness.system import Unavailable
 
-HELD = "yes"
-BROKEN = "NO"
-UNSEEN = "-"
+# In a claim this name stands for any server that is not one of our four.
+SOMEBODYS = "server"
+EVERYBODY = (*VERSIONS, SOMEBODYS)
 
 
-class NotTried(Exception):
-    """A limit that cannot be set here: one line that says why."""
+class Verdict(enum.StrEnum):
+    """What became of a prediction, as the table says it."""
+
+    HELD = "yes"
+    BROKEN = "NO"
+    UNSEEN = "-"
+
+
+class NotReached(AttributeError):
+    """A fact that was not observed, because the server failed before."""
 
 
 class Facts(types.SimpleNamespace):
-    """What was observed, by name; what has not been reached is no attribute (AttributeError)."""
+    """What was observed, by name. To ask for something else raises NotReached."""
+
+    def __getattr__(self, name: str) -> object:
+        raise NotReached(name)
 
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-    """What a system must have for something to be seen: how its lack is told, and if it has it."""
+    """What a system must have for something to be seen; `lack` says that it does not."""
 
     lack: str
     is_met: bool
 
 
-PROC = Need("this system has no /proc", os.path.isdir("/proc/self/task"))
+PROC = Need("this system has no /proc", proc.CAN_SEE)
 SIGNALS = Need("this system has no SIGTERM to obey", os.name == "posix")
 
 
@@ -37,48 +52,58 @@ SIGNALS = Need("this system has no SIGTERM to obey", os.name == "posix")
 class Claim:
     """One prediction: in words, what to say of the facts, and whether they are as predicted.
 
-    It is made for the versions in `of` (SOMEBODYS stands for a server that is not ours), and for
-    one profile or both.
+    It is made for the versions in `of`, and for one profile or both.
     """
 
     predicted: str
     did: Callable[[Facts], str]
     holds: Callable[[Facts], bool]
-    of: tuple[str, ...] = (*VERSIONS, SOMEBODYS)
+    of: tuple[str, ...] = EVERYBODY
     profile: str | None = None
     needs: Need | None = None
 
-    def is_about(self, subject: Subject) -> bool:
+    def is_about(self, server: ServerUnderTest) -> bool:
         """Whether it is made for this server."""
-        name = subject.name if subject.is_ours else SOMEBODYS
-        return name in self.of and self.profile in (None, subject.profile)
+        right_version = (server.version or SOMEBODYS) in self.of
+        return right_version and self.profile in (None, server.profile)
+
+    def compare(self, facts: Facts) -> tuple[str, Verdict]:
+        """What the server did, and what that says of the prediction. Raises NotReached."""
+        if self.needs and not self.needs.is_met:
+            return f"not seen: {self.needs.lack}", Verdict.UNSEEN
+        return self.did(facts), Verdict.HELD if self.holds(facts) else Verdict.BROKEN
 
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
     """What is taken from a server, in `how` a paragraph on how that is done, and what will come.
 
-    `run` fills in the facts. It raises NotTried, or one of FAILURES.
+    `run` brings the server to the limit and fills in the facts. It raises Unavailable, or one of
+    FAILURES.
     """
 
     name: str
     title: str
     how: Callable[[], str]
-    run: Callable[[Subject, Facts], None]
+    run: Callable[[ServerUnderTest, Session, Facts], None]
     claims: tuple[Claim, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One prediction beside what was observed; the verdict is HELD, BROKEN or UNSEEN."""
+    """One prediction beside what was observed. `place` is where the prediction stands in a limit.
+
+    A row about a whole limit has no place of its own, and comes last.
+    """
 
     server: str
     predicted: str
     did: str
-    verdict: str
+    verdict: Verdict
+    place: int = 1000
 
 
-# With this each limit ends.
+# Every limit ends with this.
 STOPS_IN_GOOD_ORDER = Claim(
     "stops: status 0, no traceback",
     lambda facts: f"status {facts.status}, {facts.tracebacks} tracebacks",
@@ -87,40 +112,31 @@ STOPS_IN_GOOD_ORDER = Claim(
 )
 
 
-def examine(limit: Limit, subject: Subject) -> list[Row]:
+def examine(limit: Limit, server: ServerUnderTest, session: Session | None = None) -> list[Row]:
     """Bring a server to a limit, and compare what it does with each prediction."""
     facts = Facts()
     failure = None
     try:
-        limit.run(subject, facts)
-    except NotTried as reason:
-        return [Row(subject.name, "nothing", f"not tried: {reason}", UNSEEN)]
+        limit.run(server, session or Session(), facts)
+    except Unavailable as reason:
+        return [Row(server.name, "nothing", f"not tried: {reason}", Verdict.UNSEEN)]
     except FAILURES as error:
         failure = " ".join(str(error).split())
-    claims = [claim for claim in (*limit.claims, STOPS_IN_GOOD_ORDER) if claim.is_about(subject)]
-    rows = list(_compare(subject.name, claims, facts, failure))
-    if failure is not None and not any(row.did == failure for row in rows):
-        rows.append(Row(subject.name, "all of this can be seen", failure, BROKEN))
-    return rows
-
-
-def _compare(
-    name: str, claims: Iterable[Claim], facts: Facts, failure: str | None
-) -> Iterable[Row]:
-    """A row for each claim. The first one whose facts are missing tells of the failure."""
-    told = False
-    for claim in claims:
-        if claim.needs and not claim.needs.is_met:
-            yield Row(name, claim.predicted, f"not seen: {claim.needs.lack}", UNSEEN)
+    # The first claim whose facts are missing tells of the failure.
+    untold = failure
+    rows = []
+    for place, claim in enumerate((*limit.claims, STOPS_IN_GOOD_ORDER)):
+        if not claim.is_about(server):
             continue
         try:
-            did = claim.did(facts)
-            verdict = HELD if claim.holds(facts) else BROKEN
-        except AttributeError:
-            # Without a failure all facts are there, and a missing one is a mistake in a limit.
+            did, verdict = claim.compare(facts)
+        except NotReached:
+            # Without a failure all facts are there, so a missing one is a mistake in the limit.
             if failure is None:
                 raise
-            did = "this was not reached" if told else failure
-            told = True
-            verdict = BROKEN
-        yield Row(name, claim.predicted, did, verdict)
+            did, verdict = untold or "this was not reached", Verdict.BROKEN
+            untold = None
+        rows.append(Row(server.name, claim.predicted, did, verdict, place))
+    if untold is not None:
+        rows.append(Row(server.name, "all of this can be seen", untold, Verdict.BROKEN))
+    return rows

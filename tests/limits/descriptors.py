@@ -2,80 +2,75 @@
 
 import contextlib
 
+from harness.crowd import Crowd
+from harness.joining import joined
 from harness.launcher import VERSIONS, RunningServer
 from harness.line_client import LineClient
-from harness.process_view import ProcessView
-from tests.crowd import Crowd
-from tests.limits.claims import PROC, Claim, Facts, Limit
-from tests.limits.observing import (
-    NO_SPINNING,
-    count_first_lines,
-    is_greeted,
-    last_answer,
-    read_the_log,
-    stop,
-    told_of_complaints,
-    watch_the_processor,
-)
-from tests.limits.subject import SOMEBODYS, Subject
-from tests.limits.ways import at_most_descriptors
+from harness.proc import ProcessView
+from harness.server_under_test import ServerUnderTest
+from harness.session import Session
+from harness.system import at_most_descriptors
+from tests.limits import observing
+from tests.limits.claims import PROC, SOMEBODYS, Claim, Facts, Limit
 
 DESCRIPTORS = 40
-# So many that those who wait are no more than those who were greeted, and will go.
+# Few enough: there are no more clients that wait than clients that were greeted, and will go.
 CLIENTS = 50
-# Of a server that is not ours nobody knows how it words its log.
-MOST_COMPLAINTS = 100
 
 
-def how() -> str:
-    """How the limit is set."""
-    return (
-        f"The new process gives itself RLIMIT_NOFILE = {DESCRIPTORS} (resource.setrlimit) and then "
-        f"becomes the server. alice and bob come in; {CLIENTS} more connect, and accept() fails "
-        "with EMFILE. In the end those of the crowd who were greeted go again."
-    )
-
-
-def run(subject: Subject, facts: Facts) -> None:
+def run(server: ServerUnderTest, session: Session, facts: Facts) -> None:
     """Let more clients come than there are descriptors, look, and let some of them go."""
-    with subject.run(preexec_fn=at_most_descriptors(DESCRIPTORS)) as server:
-        with contextlib.ExitStack() as clients:
-            _use_up_descriptors(server, clients, facts)
-        stop(server, facts)
+    limited = at_most_descriptors(DESCRIPTORS)
+    with server.running(session=session, preexec_fn=limited) as running:
+        with joined(running, "alice", "bob") as (alice, bob), observing.new_crowd(running) as room:
+            _use_up_descriptors(running, alice, bob, room, facts)
+        observing.stop(running, facts)
 
 
-def _use_up_descriptors(server: RunningServer, clients: contextlib.ExitStack, facts: Facts) -> None:
-    view = ProcessView(server.process.pid)
-    alice, bob = (clients.enter_context(LineClient(server.address)) for _ in range(2))
-    for client, name in ((alice, "alice"), (bob, "bob")):
-        client.join(name)
-    bob.ping()
-    room = clients.enter_context(Crowd(server.address, server.profile))
+def _use_up_descriptors(
+    server: RunningServer, alice: LineClient, bob: LineClient, room: Crowd, facts: Facts
+) -> None:
+    view = ProcessView(server.pid)
     if PROC.is_met:
         facts.own = view.descriptors() - 2
     members = room.connect(f"client-{number}" for number in range(CLIENTS))
     if PROC.is_met:
-        # What would make this wait in vain is seen in the facts.
+        # If this waits in vain, the facts say why.
         with contextlib.suppress(TimeoutError):
             room.pump(lambda: view.descriptors() >= DESCRIPTORS, "no descriptor to be left", 5)
     room.pump_until_quiet()
-    count_first_lines(members, facts)
-    watch_the_processor(view, alice, facts)
-    read_the_log(server, facts)
+    observing.count_first_lines(members, facts)
+    observing.watch_the_processor(view, alice, facts)
+    observing.read_the_log(server, facts)
     facts.heard = "alice: hello" in [*alice.ask("hello"), *bob.ping()]
-    facts.answer = last_answer(alice, "/work 5")
+    observing.ask_for_work(alice, facts)
     waiting = [member for member in members if not member.incoming]
     for member in set(members).difference(waiting):
         room.reset(member)
     with contextlib.suppress(TimeoutError):
-        room.pump(lambda: all(map(is_greeted, waiting)), "a greeting for each who waited", 10)
-    facts.greeted_later = sum(map(is_greeted, waiting))
+        room.pump(
+            lambda: all(map(observing.is_greeted, waiting)), "a greeting for each who waited", 10
+        )
+    facts.greeted_later = sum(map(observing.is_greeted, waiting))
+
+
+def _hello_is_heard(predicted: str, profile: str) -> Claim:
+    return Claim(
+        predicted,
+        lambda facts: "`alice: hello`" if facts.heard else "no `alice: hello`",
+        lambda facts: facts.heard,
+        profile=profile,
+    )
 
 
 LIMIT = Limit(
     "descriptors",
     f"{DESCRIPTORS} descriptors, {CLIENTS + 2} clients",
-    how,
+    lambda: (
+        f"The new process gives itself RLIMIT_NOFILE = {DESCRIPTORS} (resource.setrlimit) and then "
+        f"becomes the server. alice and bob come in; {CLIENTS} more connect, and accept() fails "
+        "with EMFILE. In the end those of the crowd who were greeted go again."
+    ),
     run,
     (
         Claim(
@@ -102,36 +97,12 @@ LIMIT = Limit(
             lambda facts: 0 < facts.greeted < DESCRIPTORS,
             of=(SOMEBODYS,),
         ),
-        Claim(
-            "one line in the log",
-            told_of_complaints,
-            lambda facts: len(facts.complaints) == 1,
-            of=VERSIONS,
-        ),
-        Claim(
-            "no flood in the log",
-            told_of_complaints,
-            lambda facts: len(facts.complaints) <= MOST_COMPLAINTS,
-            of=(SOMEBODYS,),
-        ),
-        NO_SPINNING,
-        Claim(
-            "alice gets her line back",
-            lambda facts: "`alice: hello`" if facts.heard else "no `alice: hello`",
-            lambda facts: facts.heard,
-            profile="echo",
-        ),
-        Claim(
-            "bob hears alice",
-            lambda facts: "`alice: hello`" if facts.heard else "no `alice: hello`",
-            lambda facts: facts.heard,
-            profile="chat",
-        ),
-        Claim(
-            "her `/work 5` is computed",
-            lambda facts: f"`{facts.answer}`",
-            lambda facts: facts.answer == "* worked 5 ms",
-        ),
+        observing.claim_about_complaints("one line in the log", range(1, 2), *VERSIONS),
+        observing.NO_FLOOD,
+        observing.NO_SPINNING,
+        _hello_is_heard("alice gets her line back", "echo"),
+        _hello_is_heard("bob hears alice", "chat"),
+        observing.claim_about_work("her `/work 5` is computed"),
         Claim(
             "then those who waited get in",
             lambda facts: f"{facts.greeted_later} of {facts.waiting} greeted",

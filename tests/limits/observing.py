@@ -2,28 +2,122 @@
 
 import contextlib
 import re
-from collections.abc import Iterable
 
 from harness.answers import SERVER_FULL
+from harness.crowd import Crowd, Member
 from harness.launcher import RunningServer
 from harness.line_client import LineClient
-from harness.process_view import ProcessView
+from harness.proc import ProcessView
 from harness.waiting import wait_until
-from tests.crowd import Member
-from tests.limits.claims import PROC, Claim, Facts
-from tests.limits.subject import log_of
+from tests.limits.claims import EVERYBODY, PROC, SOMEBODYS, Claim, Facts
 
 WATCHED_SECONDS = 0.2
+WORKED = "* worked 5 ms"
+# Nobody knows how a server that is not ours words its log, and how much it logs by right.
+MOST_COMPLAINTS = 100
 
-# Of the facts that `watch_the_processor` notes.
+# What our servers log of clients that come and go.
+COMING_OR_GOING = re.compile(r".* (joined|left)")
+
+
+def new_client(server: RunningServer) -> LineClient:
+    """A client of this server."""
+    return LineClient(server.address, session=server.session)
+
+
+def new_crowd(server: RunningServer) -> Crowd:
+    """An empty crowd; its members will be clients of this server."""
+    return Crowd(server.address, server.profile, server.session)
+
+
+# ---- The processor ----
+
+
+def watch_the_processor(view: ProcessView, silent: LineClient, facts: Facts) -> None:
+    """`cpu`: the CPU time used in WATCHED_SECONDS in which no client asks for anything."""
+    if not PROC.is_met:
+        return
+    silent.ping()
+    before = view.cpu_seconds()
+    if silent.wait_for_data(WATCHED_SECONDS):
+        raise AssertionError(f"a client was told what it had not asked for: {silent.peek()!r}")
+    facts.cpu = view.cpu_seconds() - before
+
+
 NO_SPINNING = Claim(
     "no spinning: under half a core",
     lambda facts: f"{facts.cpu:.2f} s of CPU in {WATCHED_SECONDS:g} s",
     lambda facts: facts.cpu < WATCHED_SECONDS / 2,
     needs=PROC,
 )
-# What our servers log of whoever comes and goes.
-COMING_OR_GOING = re.compile(r".* (joined|left)")
+
+
+# ---- The log ----
+
+
+def read_the_log(server: RunningServer, facts: Facts) -> None:
+    """`complaints`: the log's lines, except those about clients that come and go."""
+    lines = server.log().splitlines()
+    facts.complaints = [line for line in lines if not COMING_OR_GOING.fullmatch(line)]
+
+
+def claim_about_complaints(predicted: str, numbers: range, *of: str) -> Claim:
+    """So many lines will be what `read_the_log` notes."""
+    return Claim(predicted, _told_of_complaints, lambda f: len(f.complaints) in numbers, of)
+
+
+def _told_of_complaints(facts: Facts) -> str:
+    """How many there are, and the first one."""
+    if not facts.complaints:
+        return "0 lines"
+    first = facts.complaints[0]
+    lines = "1 line" if len(facts.complaints) == 1 else f"{len(facts.complaints)} lines"
+    return f"{lines}: {first[:100]}"
+
+
+def claim_that_it_is_as_before(
+    predicted: str, fact: str, then: str = "now", of: tuple[str, ...] = EVERYBODY
+) -> Claim:
+    """The fact of this name will be what FACT_before is."""
+    return Claim(
+        predicted,
+        lambda facts: f"{getattr(facts, f'{fact}_before')} before, {getattr(facts, fact)} {then}",
+        lambda facts: getattr(facts, fact) == getattr(facts, f"{fact}_before"),
+        of=of,
+        needs=PROC,
+    )
+
+
+NO_FLOOD = claim_about_complaints("no flood in the log", range(MOST_COMPLAINTS + 1), SOMEBODYS)
+
+
+def stop(server: RunningServer, facts: Facts) -> None:
+    """`status` at the end, after SIGTERM, and how many `tracebacks` the log has."""
+    facts.status = server.stop()
+    facts.tracebacks = server.log().count("Traceback")
+
+
+# ---- What clients are told ----
+
+
+def ask_for_work(client: LineClient, facts: Facts) -> None:
+    """`answer`: what a client gets for `/work 5`."""
+    facts.answer = last_answer(client, "/work 5")
+
+
+def claim_about_a_line(predicted: str, fact: str, line: str, **audience) -> Claim:
+    """The fact of this name will be this line. `audience` is as in Claim."""
+    return Claim(
+        predicted,
+        lambda facts: f"`{getattr(facts, fact)}`",
+        lambda facts: getattr(facts, fact) == line,
+        **audience,
+    )
+
+
+def claim_about_work(predicted: str, of: tuple[str, ...] = EVERYBODY) -> Claim:
+    """The work that `ask_for_work` asks for will be done."""
+    return claim_about_a_line(predicted, "answer", WORKED, of=of)
 
 
 def last_answer(client: LineClient, command: str) -> str:
@@ -47,70 +141,34 @@ def is_refused(member: Member) -> bool:
     return member.incoming == f"{SERVER_FULL}\n".encode()
 
 
-def count_first_lines(members: Iterable[Member], facts: Facts) -> None:
+def count_first_lines(members: list[Member], facts: Facts) -> None:
     """How many were `greeted`, `refused`, are `closed`, or are `waiting` for a first word."""
-    members = list(members)
-    facts.came = len(members)
     facts.greeted = sum(map(is_greeted, members))
     facts.refused = sum(map(is_refused, members))
     facts.closed = sum(member.closed for member in members)
     facts.waiting = sum(not member.incoming and not member.closed for member in members)
 
 
-def watch_the_processor(view: ProcessView, silent: LineClient, facts: Facts) -> None:
-    """`cpu`: seconds of CPU time in WATCHED_SECONDS in which nobody asks for anything."""
-    if not PROC.is_met:
-        return
-    silent.ping()
-    before = view.cpu_seconds()
-    if silent.wait_for_data(WATCHED_SECONDS):
-        raise AssertionError(f"a client was told what it had not asked for: {silent.peek()!r}")
-    facts.cpu = view.cpu_seconds() - before
-
-
-def read_the_log(server: RunningServer, facts: Facts) -> None:
-    """`complaints`: the log's lines, but for those of who came and who left."""
-    lines = log_of(server).splitlines()
-    facts.complaints = [line for line in lines if not COMING_OR_GOING.fullmatch(line)]
-
-
-def told_of_complaints(facts: Facts) -> str:
-    """How many there are, and the first one."""
-    if not facts.complaints:
-        return "0 lines"
-    first = facts.complaints[0]
-    lines = "1 line" if len(facts.complaints) == 1 else f"{len(facts.complaints)} lines"
-    return f"{lines}: {first[:100]}"
-
-
-def stop(server: RunningServer, facts: Facts) -> None:
-    """`status` at the end, after SIGTERM, and how many `tracebacks` the log has."""
-    facts.status = server.stop()
-    facts.tracebacks = log_of(server).count("Traceback")
-
-
 def first_line(server: RunningServer) -> str:
     """What a new client is told first; then it goes."""
-    with LineClient(server.address) as client:
+    with new_client(server) as client:
         try:
             return client.read_line()
         except EOFError:
             return "closed without a word"
 
 
-def first_line_of_a_newcomer_to(server: RunningServer) -> str:
-    """The greeting, once one comes; what comes instead, if none does within 10 s."""
-    line = ""
+def greet_a_newcomer(server: RunningServer, facts: Facts) -> None:
+    """`newcomer`: the greeting, once one comes; what comes instead, if none does within 10 s."""
+    facts.newcomer = ""
 
     def is_let_in() -> bool:
-        nonlocal line
-        line = first_line(server)
-        return is_greeting(line)
+        facts.newcomer = first_line(server)
+        return is_greeting(facts.newcomer)
 
-    # What would make this wait in vain is what we return.
+    # If this waits in vain, the fact says why.
     with contextlib.suppress(TimeoutError):
-        wait_until(is_let_in, "a newcomer to be greeted")
-    return line
+        wait_until(is_let_in, "a newcomer to be greeted", session=server.session)
 
 
 NEWCOMER_IS_GREETED = Claim(

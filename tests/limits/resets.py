@@ -2,46 +2,35 @@
 
 import contextlib
 
+from harness.crowd import Crowd
+from harness.joining import joined
 from harness.launcher import RunningServer
 from harness.line_client import LineClient
-from harness.process_view import ProcessView
+from harness.proc import ProcessView
+from harness.server_under_test import ServerUnderTest
+from harness.session import Session
 from harness.waiting import wait_until
-from tests.crowd import Crowd
 from tests.limits.claims import PROC, Claim, Facts, Limit
-from tests.limits.observing import is_greeted, stop
-from tests.limits.subject import Subject
+from tests.limits.observing import claim_about_a_line, is_greeted, new_client, new_crowd, stop
 
 CLIENTS = 40
 NAMES = [f"client-{number}" for number in range(CLIENTS)]
 
 
-def how() -> str:
-    """How it is done."""
-    return (
-        f"{CLIENTS} clients are in and have sent `hel`; {CLIENTS} more have sent half a name. "
-        "Each closes with SO_LINGER on, for 0 seconds: the kernel sends RST in place of FIN, and "
-        "the server's next call on that connection fails (ECONNRESET). bob looks on."
-    )
-
-
-def run(subject: Subject, facts: Facts) -> None:
+def run(server: ServerUnderTest, session: Session, facts: Facts) -> None:
     """Let them all come, reset them all, and count what bob heard and what they have left."""
-    with subject.run() as server:
-        with (
-            LineClient(server.address) as bob,
-            Crowd(server.address, server.profile) as room,
-        ):
-            _reset_a_crowd(server, bob, room, facts)
-        stop(server, facts)
+    with server.running(session=session) as running:
+        with joined(running, "bob") as (bob,), new_crowd(running) as room:
+            _reset_a_crowd(running, bob, room, facts)
+        stop(running, facts)
 
 
 def _reset_a_crowd(server: RunningServer, bob: LineClient, room: Crowd, facts: Facts) -> None:
-    view = ProcessView(server.process.pid)
+    view = ProcessView(server.pid)
 
-    def threads_and_descriptors() -> tuple[int, int]:
-        return view.threads(), view.descriptors()
+    def threads_and_descriptors() -> str:
+        return f"{view.threads()} + {view.descriptors()}"
 
-    bob.join("bob")
     if PROC.is_met:
         facts.before = threads_and_descriptors()
     room.join(NAMES)
@@ -60,46 +49,44 @@ def _reset_a_crowd(server: RunningServer, bob: LineClient, room: Crowd, facts: F
         heard.extend(bob.ask("/list"))
         return heard[-1:] == ["* 1 online: bob"]
 
-    # What would make these wait in vain is seen in the facts.
+    # If these wait in vain, the facts say why.
     with contextlib.suppress(TimeoutError):
-        wait_until(bob_is_alone, "all who were reset to be gone")
+        wait_until(bob_is_alone, "all who were reset to be gone", session=server.session)
     if PROC.is_met:
         # Nobody is told when strangers have gone.
         with contextlib.suppress(TimeoutError):
             wait_until(
-                lambda: threads_and_descriptors() == facts.before, "what they cost to be back"
+                lambda: threads_and_descriptors() == facts.before,
+                "what they cost to be back",
+                session=server.session,
             )
         facts.after = threads_and_descriptors()
     facts.online = heard[-1] if heard else "nothing"
     heard += bob.ping()
     facts.joined = [line for line in heard if line.endswith(" joined")]
     facts.left = [line for line in heard if line.endswith(" left")]
-    facts.said = [line for line in heard if not line.startswith("*")]
-    with LineClient(server.address) as again:
+    facts.their_lines = [line for line in heard if not line.startswith("*")]
+    with new_client(server) as again:
         again.read_line()
         again.send_line(NAMES[0])
         facts.again = again.read_line()
 
 
-def _counts(threads_and_descriptors: tuple[int, int]) -> str:
-    return "{} + {}".format(*threads_and_descriptors)
-
-
 LIMIT = Limit(
     "reset",
     f"{2 * CLIENTS} connections reset in mid-line",
-    how,
+    lambda: (
+        f"{CLIENTS} clients are in and have sent `hel`; {CLIENTS} more have sent half a name. "
+        "Each closes with SO_LINGER on, for 0 seconds: the kernel sends RST in place of FIN, and "
+        "the server's next call on that connection fails (ECONNRESET). bob looks on."
+    ),
     run,
     (
-        Claim(
-            "all are gone, bob is in",
-            lambda facts: f"`{facts.online}`",
-            lambda facts: facts.online == "* 1 online: bob",
-        ),
+        claim_about_a_line("all are gone, bob is in", "online", "* 1 online: bob"),
         Claim(
             "half a line is nobody's line",
-            lambda facts: f"bob heard {len(facts.said)} lines of theirs",
-            lambda facts: not facts.said,
+            lambda facts: f"bob heard {len(facts.their_lines)} lines of theirs",
+            lambda facts: not facts.their_lines,
         ),
         Claim(
             "bob hears of each once that it joined, once that it left",
@@ -121,17 +108,10 @@ LIMIT = Limit(
         ),
         Claim(
             "threads + descriptors are as at first",
-            lambda facts: (
-                f"{_counts(facts.before)}, meanwhile {_counts(facts.meanwhile)}, "
-                f"then {_counts(facts.after)}"
-            ),
+            lambda facts: f"{facts.before}, meanwhile {facts.meanwhile}, then {facts.after}",
             lambda facts: facts.after == facts.before,
             needs=PROC,
         ),
-        Claim(
-            "their names are free again",
-            lambda facts: f"`{facts.again}`",
-            lambda facts: facts.again == "* hello client-0",
-        ),
+        claim_about_a_line("their names are free again", "again", "* hello client-0"),
     ),
 )

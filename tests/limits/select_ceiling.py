@@ -1,22 +1,16 @@
 """L2: more clients than select() can watch (FD_SETSIZE)."""
 
 from harness.answers import SERVER_FULL
-from harness.launcher import VERSIONS, RunningServer
+from harness.crowd import Crowd, Member
+from harness.joining import joined
+from harness.launcher import RunningServer
 from harness.line_client import LineClient
-from harness.process_view import ProcessView
-from tests.crowd import Crowd, Member
-from tests.limits.claims import PROC, Claim, Facts, Limit
-from tests.limits.observing import (
-    NEWCOMER_IS_GREETED,
-    count_first_lines,
-    first_line_of_a_newcomer_to,
-    is_greeted,
-    is_refused,
-    last_answer,
-    stop,
-)
-from tests.limits.subject import SOMEBODYS, Subject
-from tests.limits.ways import at_most_descriptors, room_for_descriptors
+from harness.proc import ProcessView
+from harness.server_under_test import ServerUnderTest
+from harness.session import Session
+from harness.system import at_most_descriptors, room_for_descriptors
+from tests.limits import observing
+from tests.limits.claims import PROC, SOMEBODYS, Claim, Facts, Limit
 
 FD_SETSIZE = 1024
 CLIENTS = 1100
@@ -28,60 +22,46 @@ WITH_SELECT = ("v2_select", "v3_broadcast")
 WITHOUT_SELECT = ("v1_threads", "v4_asyncio")
 
 
-def how() -> str:
-    """How the limit is reached."""
-    return (
-        f"Descriptors are no limit here (RLIMIT_NOFILE = {DESCRIPTORS} by resource.setrlimit, "
-        f"--max-clients 2000). But select() has one bit for each descriptor below {FD_SETSIZE}, "
-        f"and no more. After alice, {CLIENTS} clients connect and say nothing. Then the last one "
-        "greeted gives its name; in the end the first one greeted goes, and somebody new comes."
-    )
-
-
-def run(subject: Subject, facts: Facts) -> None:
+def run(server: ServerUnderTest, session: Session, facts: Facts) -> None:
     """Let them all come, talk to the last one, and let somebody come in place of the first."""
     limited = at_most_descriptors(DESCRIPTORS)
     with (
         room_for_descriptors(DESCRIPTORS),
-        subject.run("--max-clients", "2000", preexec_fn=limited) as server,
+        server.running("--max-clients", "2000", session=session, preexec_fn=limited) as running,
     ):
-        with (
-            LineClient(server.address) as alice,
-            Crowd(server.address, server.profile) as room,
-        ):
-            _let_all_come(server, alice, room, facts)
-        stop(server, facts)
+        with joined(running, "alice") as (alice,), observing.new_crowd(running) as room:
+            _let_all_come(running, alice, room, facts)
+        observing.stop(running, facts)
 
 
 def _let_all_come(server: RunningServer, alice: LineClient, room: Crowd, facts: Facts) -> None:
-    view = ProcessView(server.process.pid)
-    alice.join("alice")
+    view = ProcessView(server.pid)
     if PROC.is_met:
         facts.own = view.descriptors() - 1
         facts.threads_before = view.threads()
     members = _connect_in_batches(room)
-    count_first_lines(members, facts)
+    observing.count_first_lines(members, facts)
     if PROC.is_met:
         facts.threads = view.threads()
-    refused = [member for member in members if is_refused(member)]
+    refused = [member for member in members if observing.is_refused(member)]
     room.pump(lambda: all(member.closed for member in refused), "the end of the refused")
     facts.closed = sum(member.closed for member in members)
-    greeted = [member for member in members if is_greeted(member)]
+    greeted = [member for member in members if observing.is_greeted(member)]
     if not greeted:
         raise AssertionError("nobody was greeted")
     facts.answers = _talk_to(room, greeted[-1])
-    facts.online = last_answer(alice, "/list")
+    facts.online = observing.last_answer(alice, "/list")
     room.reset(greeted[0])
-    facts.newcomer = first_line_of_a_newcomer_to(server)
+    observing.greet_a_newcomer(server, facts)
 
 
 def _connect_in_batches(room: Crowd) -> list[Member]:
     """Connect them, and wait each time until all of a batch have been told something."""
     members: list[Member] = []
     while len(members) < CLIENTS:
-        batch = room.connect(f"client-{len(members) + number}" for number in range(BATCH))
-        members += batch
-        room.pump(lambda batch=batch: all(m.incoming or m.closed for m in batch), "first lines")
+        names = [f"client-{len(members) + number}" for number in range(BATCH)]
+        members.extend(room.connect(names))
+        room.pump(lambda: all(each.incoming or each.closed for each in members), "first lines")
     return members
 
 
@@ -93,21 +73,30 @@ def _talk_to(room: Crowd, member: Member) -> list[str]:
     return member.lines()
 
 
+def _told_of_first_lines(facts: Facts) -> str:
+    return f"{facts.greeted} of {CLIENTS} greeted, {facts.refused} refused"
+
+
 LIMIT = Limit(
     "select",
     f"{CLIENTS + 1} clients, more than select() can watch",
-    how,
+    lambda: (
+        f"Descriptors are no limit here (RLIMIT_NOFILE = {DESCRIPTORS} by resource.setrlimit, "
+        f"--max-clients 2000). But select() has one bit for each descriptor below {FD_SETSIZE}, "
+        f"and no more. After alice, {CLIENTS} clients connect and say nothing. Then the last one "
+        "greeted gives its name; in the end the first one greeted goes, and somebody new comes."
+    ),
     run,
     (
         Claim(
             "greets all",
-            lambda facts: f"{facts.greeted} of {facts.came} greeted, {facts.refused} refused",
+            _told_of_first_lines,
             lambda facts: facts.greeted == CLIENTS,
             of=WITHOUT_SELECT,
         ),
         Claim(
             f"greets fewer than {FD_SETSIZE}, refuses the rest: `{SERVER_FULL}`",
-            lambda facts: f"{facts.greeted} of {facts.came} greeted, {facts.refused} refused",
+            _told_of_first_lines,
             lambda facts: (
                 0 < facts.greeted < FD_SETSIZE and facts.greeted + facts.refused == CLIENTS
             ),
@@ -125,7 +114,7 @@ LIMIT = Limit(
         ),
         Claim(
             f"greets, or refuses: `{SERVER_FULL}`",
-            lambda facts: f"{facts.greeted} of {facts.came} greeted, {facts.refused} refused",
+            _told_of_first_lines,
             lambda facts: facts.greeted > 0 and facts.greeted + facts.refused == CLIENTS,
             of=(SOMEBODYS,),
         ),
@@ -136,12 +125,8 @@ LIMIT = Limit(
             of=("v1_threads",),
             needs=PROC,
         ),
-        Claim(
-            "no thread more than before",
-            lambda facts: f"{facts.threads_before} before, {facts.threads} now",
-            lambda facts: facts.threads == facts.threads_before,
-            of=tuple(name for name in VERSIONS if name != "v1_threads"),
-            needs=PROC,
+        observing.claim_that_it_is_as_before(
+            "no thread more than before", "threads", of=("v2_select", "v3_broadcast", "v4_asyncio")
         ),
         Claim(
             "nobody greeted is closed",
@@ -153,11 +138,7 @@ LIMIT = Limit(
             lambda facts: ", ".join(f"`{line}`" for line in facts.answers),
             lambda facts: facts.answers == ["* hello the-last", "* pong x"],
         ),
-        Claim(
-            "and so is alice",
-            lambda facts: f"`{facts.online}`",
-            lambda facts: facts.online == "* 2 online: alice, the-last",
-        ),
-        NEWCOMER_IS_GREETED,
+        observing.claim_about_a_line("and so is alice", "online", "* 2 online: alice, the-last"),
+        observing.NEWCOMER_IS_GREETED,
     ),
 )

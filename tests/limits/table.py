@@ -3,13 +3,12 @@
 import textwrap
 from collections.abc import Iterable
 
-from tests.limits.claims import STOPS_IN_GOOD_ORDER, Limit, Row
+from harness.command_line import printable
+from tests.limits.claims import Limit, Row
 
 WIDTH = 80
 HEADINGS = ("version", "predicted", "did", "ok")
 COLUMNS = (11, 31, 32, 3)
-# A server may say anything, at any length.
-LONGEST_CELL = 200
 
 
 def introduction(limit: Limit) -> str:
@@ -18,17 +17,13 @@ def introduction(limit: Limit) -> str:
     return f"{title}\n{'=' * len(title)}\n{textwrap.fill(limit.how(), WIDTH)}\n"
 
 
-def table(limit: Limit, rows: Iterable[Row]) -> str:
-    """All rows of one limit. Versions that were predicted the same, and did the same, share one."""
+def table(rows: Iterable[Row]) -> str:
+    """All rows of one limit. Versions with the same prediction and the same result share one."""
     servers: dict[tuple[str, str, str], list[str]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.place):
         servers.setdefault((row.predicted, row.did, row.verdict), []).append(short(row.server))
-    order = [claim.predicted for claim in (*limit.claims, STOPS_IN_GOOD_ORDER)]
-    shared = sorted(
-        servers, key=lambda cells: order.index(cells[0]) if cells[0] in order else len(order)
-    )
     lines = [_line(HEADINGS), _line(tuple("-" * width for width in COLUMNS))]
-    lines += (_wrapped((" ".join(servers[cells]), *cells)) for cells in shared)
+    lines += (_wrapped((" ".join(names), *cells)) for cells, names in servers.items())
     return "\n".join(lines)
 
 
@@ -40,7 +35,7 @@ def short(server: str) -> str:
 def _wrapped(cells: tuple[str, ...]) -> str:
     """A row, in as many lines as it takes."""
     columns = [
-        textwrap.wrap(_printable(cell), width) or [""]
+        textwrap.wrap(printable(cell), width) or [""]
         for cell, width in zip(cells, COLUMNS, strict=True)
     ]
     height = max(map(len, columns))
@@ -51,9 +46,3 @@ def _wrapped(cells: tuple[str, ...]) -> str:
 def _line(cells: tuple[str, ...]) -> str:
     padded = (cell.ljust(width) for cell, width in zip(cells, COLUMNS, strict=True))
     return " ".join(padded).rstrip()
-
-
-def _printable(text: str) -> str:
-    """What may be sent to a terminal: an escape sequence in a server's answer may not."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
-    return shown if len(shown) <= LONGEST_CELL else f"{shown[:LONGEST_CELL]}..."

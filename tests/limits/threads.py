@@ -1,28 +1,21 @@
 """L2: a server to which the system refuses threads."""
 
 import contextlib
-import functools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.answers import SERVER_FULL
+from harness.joining import joined
 from harness.launcher import VERSIONS, RunningServer
 from harness.line_client import LineClient
-from harness.process_view import ProcessView
+from harness.proc import ProcessView
+from harness.server_under_test import ServerUnderTest
+from harness.session import Session
+from harness.system import Unavailable
 from harness.waiting import wait_until
-from tests.limits.claims import PROC, Claim, Facts, Limit, NotTried
-from tests.limits.observing import (
-    NEWCOMER_IS_GREETED,
-    first_line,
-    first_line_of_a_newcomer_to,
-    is_greeting,
-    last_answer,
-    read_the_log,
-    stop,
-    told_of_complaints,
-)
-from tests.limits.subject import SOMEBODYS, Subject
+from tests.limits import observing
+from tests.limits.claims import PROC, SOMEBODYS, Claim, Facts, Limit
 from tests.limits.ways import (
     NO_MORE_THREADS_PREPARATION,
     no_more_threads_by_the_system,
@@ -32,15 +25,13 @@ from tests.limits.ways import (
 # More than there are places: a place must not be lost with a thread that was refused.
 CLIENTS = 30
 PLACES = 20
-MOST_COMPLAINTS = 100
-WORKED = "* worked 5 ms"
 
 NOT_V1 = ("v2_select", "v3_broadcast", "v4_asyncio")
 
 
 def how() -> str:
-    """How the limit is set: by the system where it binds us, otherwise where Python asks it."""
-    if system_refuses():
+    """How the limit is set: by the system where it binds us, otherwise where Python asks for it."""
+    if processes_are_bound():
         way = "RLIMIT_NPROC of the running server is set to 1 (resource.prlimit): clone() fails."
     else:
         way = (
@@ -54,18 +45,12 @@ def how() -> str:
     )
 
 
-@functools.cache
-def system_refuses() -> bool:
-    """Whether RLIMIT_NPROC does it here."""
-    return processes_are_bound()
-
-
-def run(subject: Subject, facts: Facts) -> None:
-    """Refuse threads for a while; see who is let in meanwhile, and afterwards."""
-    with _server_that_can_be_refused_threads(subject) as (server, refusal):
-        with LineClient(server.address) as alice:
-            _refuse_threads(server, alice, refusal, facts)
-        stop(server, facts)
+def run(server: ServerUnderTest, session: Session, facts: Facts) -> None:
+    """Refuse threads for a while. Are clients let in meanwhile, and afterwards?"""
+    with _server_that_can_be_refused_threads(server, session) as (running, refusal):
+        with joined(running, "alice") as (alice,):
+            _refuse_threads(running, alice, refusal, facts)
+        observing.stop(running, facts)
 
 
 def _refuse_threads(
@@ -74,46 +59,49 @@ def _refuse_threads(
     refusal: contextlib.AbstractContextManager,
     facts: Facts,
 ) -> None:
-    view = ProcessView(server.process.pid)
-    alice.join("alice")
+    view = ProcessView(server.pid)
     if PROC.is_met:
         facts.descriptors_before = view.descriptors()
         facts.threads_before = view.threads()
     with refusal:
-        told = [first_line(server) for _ in range(CLIENTS)]
-        facts.greeted = sum(map(is_greeting, told))
-        facts.refused = told.count(SERVER_FULL)
+        first_lines = [observing.first_line(server) for _ in range(CLIENTS)]
+        facts.greeted = sum(map(observing.is_greeting, first_lines))
+        facts.refused = first_lines.count(SERVER_FULL)
         if PROC.is_met:
             facts.threads = view.threads()
-        facts.answer = last_answer(alice, "/work 5")
-    read_the_log(server, facts)
-    facts.newcomer = first_line_of_a_newcomer_to(server)
+        observing.ask_for_work(alice, facts)
+    observing.read_the_log(server, facts)
+    observing.greet_a_newcomer(server, facts)
     if PROC.is_met:
-        # What would make this wait in vain is seen in the fact.
+        # If this waits in vain, the fact says why.
         with contextlib.suppress(TimeoutError):
             wait_until(
                 lambda: view.descriptors() <= facts.descriptors_before,
                 "the descriptors of those who went to be given back",
+                session=server.session,
             )
         facts.descriptors = view.descriptors()
 
 
 @contextlib.contextmanager
 def _server_that_can_be_refused_threads(
-    subject: Subject,
+    server: ServerUnderTest, session: Session
 ) -> Iterator[tuple[RunningServer, contextlib.AbstractContextManager]]:
-    """A server, and a block (`with`) in which it gets no thread."""
+    """A server, and a context manager: in its block the server gets no thread."""
     options = ("--max-clients", str(PLACES))
-    if system_refuses():
-        with subject.run(*options) as server:
-            yield server, no_more_threads_by_the_system(server)
+    if processes_are_bound():
+        with server.running(*options, session=session) as running:
+            yield running, no_more_threads_by_the_system(running)
         return
-    if not subject.takes_a_preparation:
-        raise NotTried("RLIMIT_NPROC does not bind here, and the server is no plain `python FILE`")
+    if not server.takes_a_preparation:
+        raise Unavailable(
+            "RLIMIT_NPROC does not bind here, and the server is no plain `python FILE`"
+        )
     with tempfile.TemporaryDirectory(prefix="no-more-threads-") as folder:
         flag = Path(folder, "flag")
-        with subject.run(*options, preparation=[NO_MORE_THREADS_PREPARATION, str(flag)]) as server:
-            yield server, _existing(flag)
+        preparation = [NO_MORE_THREADS_PREPARATION, str(flag)]
+        with server.running(*options, session=session, preparation=preparation) as running:
+            yield running, _existing(flag)
 
 
 @contextlib.contextmanager
@@ -125,85 +113,50 @@ def _existing(flag: Path) -> Iterator[None]:
         flag.unlink()
 
 
+def _first_lines_are(predicted: str, holds: Callable[[Facts], bool], *of: str) -> Claim:
+    return Claim(
+        predicted, lambda facts: f"{facts.greeted} greeted, {facts.refused} refused", holds, of
+    )
+
+
 LIMIT = Limit(
     "threads",
     "no more threads",
     how,
     run,
     (
-        Claim(
+        _first_lines_are(
             f"turns all away: `{SERVER_FULL}`",
-            lambda facts: f"{facts.greeted} greeted, {facts.refused} refused",
             lambda facts: (facts.greeted, facts.refused) == (0, CLIENTS),
-            of=("v1_threads",),
+            "v1_threads",
         ),
-        Claim(
+        _first_lines_are(
             "does not notice: greets all",
-            lambda facts: f"{facts.greeted} greeted, {facts.refused} refused",
             lambda facts: (facts.greeted, facts.refused) == (CLIENTS, 0),
-            of=NOT_V1,
+            *NOT_V1,
         ),
-        Claim(
+        _first_lines_are(
             f"greets, or turns away: `{SERVER_FULL}`",
-            lambda facts: f"{facts.greeted} greeted, {facts.refused} refused",
             lambda facts: facts.greeted + facts.refused == CLIENTS,
-            of=(SOMEBODYS,),
+            SOMEBODYS,
         ),
-        Claim(
-            "one line in the log",
-            told_of_complaints,
-            lambda facts: len(facts.complaints) == 1,
-            of=("v1_threads",),
+        observing.claim_about_complaints("one line in the log", range(1, 2), "v1_threads"),
+        observing.claim_about_complaints("no line in the log", range(1), *NOT_V1),
+        observing.NO_FLOOD,
+        observing.claim_about_work("`/work 5`: alice's own thread computes", ("v1_threads",)),
+        observing.claim_about_work(
+            "`/work 5`: its only thread computes", ("v2_select", "v3_broadcast")
         ),
-        Claim(
-            "no line in the log",
-            told_of_complaints,
-            lambda facts: not facts.complaints,
-            of=NOT_V1,
+        observing.claim_about_work(
+            "`/work 5`: a thread that was made at the start computes", ("v4_asyncio",)
         ),
-        Claim(
-            "no flood in the log",
-            told_of_complaints,
-            lambda facts: len(facts.complaints) <= MOST_COMPLAINTS,
-            of=(SOMEBODYS,),
+        observing.claim_about_work("`/work 5` of alice, who is in, is computed", (SOMEBODYS,)),
+        observing.claim_that_it_is_as_before(
+            "has as many threads as before", "threads", of=VERSIONS
         ),
-        Claim(
-            "`/work 5`: alice's own thread computes",
-            lambda facts: f"`{facts.answer}`",
-            lambda facts: facts.answer == WORKED,
-            of=("v1_threads",),
-        ),
-        Claim(
-            "`/work 5`: its only thread computes",
-            lambda facts: f"`{facts.answer}`",
-            lambda facts: facts.answer == WORKED,
-            of=("v2_select", "v3_broadcast"),
-        ),
-        Claim(
-            "`/work 5`: a thread that was made at the start computes",
-            lambda facts: f"`{facts.answer}`",
-            lambda facts: facts.answer == WORKED,
-            of=("v4_asyncio",),
-        ),
-        Claim(
-            "`/work 5` of alice, who is in, is computed",
-            lambda facts: f"`{facts.answer}`",
-            lambda facts: facts.answer == WORKED,
-            of=(SOMEBODYS,),
-        ),
-        Claim(
-            "has as many threads as before",
-            lambda facts: f"{facts.threads_before} before, {facts.threads} now",
-            lambda facts: facts.threads == facts.threads_before,
-            of=VERSIONS,
-            needs=PROC,
-        ),
-        NEWCOMER_IS_GREETED,
-        Claim(
-            "no descriptor is lost",
-            lambda facts: f"{facts.descriptors_before} before, {facts.descriptors} afterwards",
-            lambda facts: facts.descriptors == facts.descriptors_before,
-            needs=PROC,
+        observing.NEWCOMER_IS_GREETED,
+        observing.claim_that_it_is_as_before(
+            "no descriptor is lost", "descriptors", then="afterwards"
         ),
     ),
 )

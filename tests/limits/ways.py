@@ -1,11 +1,12 @@
 """Ways to take something from a server without being root.
 
-Those that a new process takes itself, before it becomes the server, are for `preexec_fn`. A
+The functions for `preexec_fn` are run by the new process before it becomes the server. A
 PREPARATION is lines of Python that are run in front of a server that is written in Python: they
-change what the library does, and then run the server as if nothing was.
+change what the library does, and then run the server as if nothing had happened.
 """
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -15,20 +16,20 @@ from collections.abc import Callable, Iterable, Iterator
 
 try:
     import resource
-except ImportError:  # Windows
+except ImportError:
+    # Windows has no such limits.
     resource = None
 
 from harness.launcher import RunningServer
-from tests.limits.claims import NotTried
 
-# As if Python had been given the server's file: it imports modules from the folder of that.
+# As if Python had been given the server's file: it imports modules from that file's folder.
 RUN_THE_SERVER = """
 del sys.argv[:2]
 sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
-# What CPython does when the system refuses another thread, for as long as there is such a file.
+# For as long as there is a certain file: what CPython does when the system refuses a thread.
 NO_MORE_THREADS_PREPARATION = f"""
 import os, runpy, sys, threading
 start, flag = threading.Thread.start, sys.argv[1]
@@ -70,36 +71,12 @@ sys.exit(1)
 """
 
 
-@contextlib.contextmanager
-def room_for_descriptors(number: int) -> Iterator[None]:
-    """Let this process, and those it starts, have so many. Raises NotTried."""
-    if resource is None:
-        raise NotTried("this system has no RLIMIT_NOFILE")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < number:
-        raise NotTried(f"{number} descriptors are needed; `ulimit -Hn` allows {hard}")
-    if soft == resource.RLIM_INFINITY or soft >= number:
-        yield
-        return
-    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def at_most_descriptors(number: int) -> Callable[[], None]:
-    """For `preexec_fn`: so many descriptors and no more. Raises NotTried."""
-    if resource is None:
-        raise NotTried("this system has no RLIMIT_NOFILE")
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))
-
-
+@functools.cache
 def processes_are_bound() -> bool:
-    """Whether a limit of a running process on threads can be changed here, and binds us.
+    """Whether a running process's limit on threads can be changed here, and binds us.
 
-    Found out by trying: root is not bound, nor is whoever has certain rights of root's, and on some
-    systems threads are not counted.
+    This has to be tried: root is not bound, nor is a user with certain rights of root, and some
+    systems do not count threads.
     """
     if not hasattr(resource, "prlimit"):
         return False
@@ -109,9 +86,9 @@ def processes_are_bound() -> bool:
 @contextlib.contextmanager
 def no_more_threads_by_the_system(server: RunningServer) -> Iterator[None]:
     """In the block the system refuses this server any further thread (Linux)."""
-    pid = server.process.pid
+    pid = server.pid
     before = resource.prlimit(pid, resource.RLIMIT_NPROC)
-    # One is less than there are already: the limit counts all threads of this user.
+    # There are more than one already, because the limit counts all threads of this user.
     resource.prlimit(pid, resource.RLIMIT_NPROC, (1, before[1]))
     try:
         yield
@@ -147,7 +124,7 @@ def connect_with_small_buffers(
 ) -> socket.socket:
     """A connected socket for which the kernel keeps about `size` bytes (Linux: twice that).
 
-    It has to be told before the handshake of TCP, which tells the other side.
+    The size has to be set before TCP's handshake, which tells it to the other side.
     """
     family, kind, protocol, _, resolved = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
     connection = socket.socket(family, kind, protocol)

@@ -1,20 +1,17 @@
 """Command line: see a rule that small.py breaks, or judge all four anew. See --help."""
 
 import argparse
-import concurrent.futures
 import sys
-import tempfile
-from pathlib import Path
-from typing import NoReturn
 
 from harness import command_line
-from harness.launcher import PROFILES, REPOSITORY, VERSIONS
+from harness.command_line import OptionParser
+from harness.launcher import PROFILES, VERSIONS
+from harness.server_under_test import ServerUnderTest
 from tests.small import table
 from tests.small.lessons import TITLES, mends
 from tests.small.scripts import SCRIPTS
 from tests.small.suite import (
     SmallError,
-    Verdict,
     Verdicts,
     broken_by,
     failed_by_waiting,
@@ -27,15 +24,10 @@ from tests.small.suite import (
 )
 from tests.zoo.catalogue import ZooError
 from tests.zoo.play import play_beside
+from tests.zoo.stage import program_under_test
+from tests.zoo.suite_runner import SuiteRunner
 
-AT_ONCE = 2  # runs of the suite
-
-
-class OptionParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the command line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"small: {message} (try --help)\n")
+TOOL = "small"
 
 
 def main(arguments: list[str]) -> int:
@@ -45,20 +37,25 @@ def main(arguments: list[str]) -> int:
         options = _parse(arguments)
         return options.command(options)
 
-    return command_line.run("small", command, (SmallError, ZooError))
+    return command_line.run(TOOL, command, (SmallError, ZooError))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = OptionParser(
+        TOOL,
         prog="python3 -m tests.small",
         description="Which rules each small.py keeps, and what it takes to keep all.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    show = commands.add_parser("show", help="see a rule that small.py breaks, beside server.py")
+    show = commands.add_parser(
+        "show", tool=TOOL, help="see a rule that small.py breaks, beside server.py"
+    )
     show.set_defaults(command=_show)
     show.add_argument("rule", metavar="RULE", choices=sorted(SCRIPTS), help=", ".join(SCRIPTS))
     show.add_argument("--version", metavar="vN", help="of v1 to v4 (default: the first that fits)")
-    anew = commands.add_parser("judge", help="run the suite on all four small.py (needs pytest)")
+    anew = commands.add_parser(
+        "judge", tool=TOOL, help="run the suite on all four small.py (needs pytest)"
+    )
     anew.set_defaults(command=_judge)
     anew.add_argument(
         "--write", action="store_true", help="renew tests/small/README.md and verdicts.json"
@@ -76,10 +73,9 @@ def _show(options: argparse.Namespace) -> int:
     print(f"{options.rule}, {TITLES[options.rule]}, in {version}\n", flush=True)
     seen = play_beside(
         SCRIPTS[options.rule],
-        PROFILES[version],
         {
-            "small.py (wrong: <-)": small_path(version),
-            "server.py": REPOSITORY / version / "server.py",
+            "small.py (wrong: <-)": program_under_test(small_path(version), PROFILES[version]),
+            "server.py": ServerUnderTest.ours(version),
         },
     )
     names = ", ".join(f"{name}()" for name in mends(options.rule, version))
@@ -88,7 +84,9 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
-    verdicts = _judge_all()
+    with SuiteRunner() as runner:
+        jobs = {version: runner.submit(_judge_one, version, runner) for version in VERSIONS}
+        verdicts = {version: job.result() for version, job in jobs.items()}
     for line in table.table(verdicts):
         print(line)
     if options.write:
@@ -98,25 +96,15 @@ def _judge(options: argparse.Namespace) -> int:
     return 0
 
 
-def _judge_all() -> Verdicts:
-    """Run the whole suite on the four, two at a time. Raises SmallError."""
-    with (
-        tempfile.TemporaryDirectory(prefix="small-") as folder,
-        concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool,
-    ):
-        found = pool.map(lambda version: _judge_one(version, Path(folder)), VERSIONS)
-        return dict(zip(VERSIONS, found, strict=True))
-
-
-def _judge_one(version: str, folder: Path) -> dict[str, Verdict]:
+def _judge_one(version: str, runner: SuiteRunner) -> Verdicts:
     """Run the suite on one small.py, and what failed by waiting once more. Raises SmallError."""
-    outcomes = run_suite(version, folder / f"{version}.json", "tests")
-    for test in failed_by_waiting(outcomes):
-        outcomes |= run_suite(version, folder / f"{version}-again.json", test)
-    found = judge(outcomes)
-    if missing := [rule for rule in rules_for(version) if rule not in found]:
+    outcomes = run_suite(runner, version, "tests/suite")
+    for test in failed_by_waiting(outcomes.values()):
+        outcomes |= run_suite(runner, version, test)
+    verdicts = judge(outcomes.values())
+    if missing := [rule for rule in rules_for(version) if rule not in verdicts]:
         raise SmallError(f"no test says whether {version} keeps {', '.join(missing)}")
-    return {rule: found[rule] for rule in rules_for(version)}
+    return {rule: verdicts[rule] for rule in rules_for(version)}
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ V1, V2, V3, V4 = VERSIONS
 
 # The functions and methods of server.py that keep a rule which a small.py breaks, by version. Those
 # under "" stand for every version that has none of its own.
-MENDED_BY = {
+MENDED_BY: dict[str, dict[str, tuple[str, ...]]] = {
     "H2": {"": ("choose_name",)},
     "H4": {"": ("choose_name",)},
     "H5": {"": ("choose_name",)},

@@ -1,16 +1,17 @@
 """The smallest script that shows each broken rule, played to small.py and to server.py in turn."""
 
 import contextlib
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from harness.crowd import Crowd, Member
 from harness.launcher import LaunchError
 from harness.line_client import LineClient
-from harness.process_view import halted
-from tests.zoo.stage import Row, Script, Stage, heard, limited_to, pump
-
-PAUSE = 0.3  # seconds without a line after which all has come that is going to come
+from harness.proc import halted
+from harness.server_under_test import FAILURES
+from harness.system import at_most_descriptors
+from tests.zoo.scripts import press_ctrl_c
+from tests.zoo.stage import Row, Script, Stage, heard, in_words, pump
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Exchange:
         client.send_bytes(self.sent)
         if self.ends:
             client.half_close()
-        lines = heard(client, PAUSE)
+        lines = heard(client)
         there = any(line.startswith(self.right) for line in lines)
         wrong = not there or self.absent in lines
         yield Row(self.step, " + ".join(map(_shortened, lines)), wrong)
@@ -47,31 +48,44 @@ def closing_with_unread_input(stage: Stage) -> Iterator[Row]:
     stage.start()
     alice = stage.join("alice")
     alice.send_bytes(b"/quit\n" + b"and another thing\n" * 20_000)
-    end = "an orderly end"
+    was_reset = False
     try:
         alice.read_to_end()
         # A connection that was reset refuses to send.
         for _ in range(2):
             alice.send_bytes(b"are you there?\n")
     except (OSError, AssertionError):
-        end = "a reset"
-    yield Row("alice sends /quit and goes on sending; she gets", end, wrong=end == "a reset")
+        was_reset = True
+    end = "a reset" if was_reset else "an orderly end"
+    yield Row("alice sends /quit and goes on sending; she gets", end, wrong=was_reset)
 
 
 def silence(stage: Stage) -> Iterator[Row]:
     """L1: a client that says nothing."""
+    yield from start_with(
+        stage, "--idle-timeout", "0.3", lambda: " + ".join(heard(stage.connect(), 2))
+    )
+
+
+def a_host_by_name(stage: Stage) -> Iterator[Row]:
+    """The launch contract: an option."""
+    yield from start_with(stage, "--host", "localhost", lambda: "it listens")
+
+
+def start_with(stage: Stage, option: str, value: str, look: Callable[[], str]) -> Iterator[Row]:
+    """Start the server with an option that it may not have; `look` says what comes of it."""
+    step = f"start with {option} {value}"
     try:
-        stage.start("--idle-timeout", "0.3")
+        stage.start(option, value)
     except LaunchError:
-        yield Row("start with --idle-timeout 0.3", "there is no such option", wrong=True)
-        return
-    client = stage.connect()
-    yield Row("start with --idle-timeout 0.3", " + ".join(heard(client, 2)))
+        yield Row(step, "there is no such option", wrong=True)
+    else:
+        yield Row(step, look())
 
 
 def more_clients_than_descriptors(stage: Stage) -> Iterator[Row]:
     """L2: 40 descriptors, and 50 clients."""
-    stage.start(preexec_fn=limited_to(40))
+    stage.start(preexec_fn=at_most_descriptors(40))
     alice = stage.join("alice")
     crowd = []
     # A server that ends with the first one too many refuses the rest.
@@ -79,15 +93,13 @@ def more_clients_than_descriptors(stage: Stage) -> Iterator[Row]:
         for _ in range(50):
             crowd.append(LineClient(stage.server.address, 1.0))
     yield Row("the server may have 40 descriptors; alice is in, 50 others connect")
-    try:
-        pong = " + ".join(alice.ask("/list"))
-    except (OSError, EOFError, AssertionError):
-        pong = "nothing"
-    yield Row("alice asks who is in", pong, wrong=pong == "nothing")
+    listed = None
+    with contextlib.suppress(*FAILURES):
+        listed = " + ".join(alice.ask("/list"))
+    yield Row("alice asks who is in", listed or "nothing", wrong=listed is None)
     lines = stage.log_lines()
     yield Row("lines in the log", f"{lines}", wrong=lines > 5)
-    state = stage.state(0.5)
-    yield Row("the server", state, wrong=state != "runs")
+    yield stage.the_server_runs(0.5)
     for client in crowd:
         client.close()
 
@@ -110,37 +122,32 @@ def one_ctrl_c(stage: Stage) -> Iterator[Row]:
     """L4: Ctrl-C, with somebody there."""
     stage.start()
     alice = stage.join("alice")
-    stage.server.process.send_signal(signal.SIGINT)
+    press_ctrl_c(stage)
     lines = heard(alice, 1.0)
     yield Row("Ctrl-C; alice hears", " + ".join(lines), wrong=not lines)
     alice.close()
-    state = stage.state(3.0)
-    yield Row("the server", state, wrong=state != "ended with status 0")
+    status = stage.status(3.0)
+    yield Row("the server", in_words(status), wrong=status != 0)
 
 
 def glued_lines_of_another(stage: Stage) -> Iterator[Row]:
-    """F7: how far a client comes, whose lines are all there, before another has its turn."""
+    """F7: how far a client gets, whose lines are all there, before another has its turn."""
     stage.start()
     crowd, (greedy, patient, listener) = stage.join_crowd("greedy", "patient", "listener")
     # The server finds all of it when it goes on.
     with halted(stage.server.process):
         for member, lines in ((greedy, b"so much\n" * 8_000), (patient, b"one thing\n")):
-            member.outgoing += lines
-            crowd.pump(lambda member=member: not member.outgoing, "lines to be sent", 3.0)
+            send(crowd, member, lines)
     crowd.pump(lambda: b"patient: " in listener.incoming, "a line of each", 10.0)
     yield Row("greedy says 8,000 lines at once, patient says one")
     before = listener.incoming.partition(b"patient: ")[0].count(b"greedy: ")
     yield Row("lines of greedy that come first", f"{before:,}", wrong=before > 6_000)
 
 
-def a_host_by_name(stage: Stage) -> Iterator[Row]:
-    """The launch contract: an option."""
-    try:
-        stage.start("--host", "localhost")
-    except LaunchError:
-        yield Row("start with --host localhost", "there is no such option", wrong=True)
-        return
-    yield Row("start with --host localhost", "it listens")
+def send(crowd: Crowd, member: Member, lines: bytes) -> None:
+    """Return when the kernel has taken all the lines."""
+    member.outgoing += lines
+    crowd.pump(lambda: not member.outgoing, "lines to be sent", 3.0)
 
 
 HALF_A_LINE = Exchange(

@@ -6,30 +6,30 @@ import tokenize
 from pathlib import Path
 
 from harness.launcher import REPOSITORY, VERSIONS
-from tests.rules import LAUNCH
 from tests.small.lessons import MENDED_BY, TITLES, mends
 from tests.small.scripts import SCRIPTS
 from tests.small.suite import SmallError, Verdicts, broken_by
+from tests.suite.rules import LAUNCH
 
 README = Path(__file__).with_name("README.md")
 BEGIN = "<!-- table: python3 -m tests.small judge --write -->"
 END = "<!-- end of table -->"
 
 
-def renewed(text: str, verdicts: Verdicts) -> str:
+def renewed(text: str, verdicts: dict[str, Verdicts]) -> str:
     """README's text with the table of these verdicts."""
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     return "\n".join([f"{before}{BEGIN}\n", *table(verdicts), "", f"{END}{after}"])
 
 
-def table(verdicts: Verdicts) -> list[str]:
+def table(verdicts: dict[str, Verdicts]) -> list[str]:
     """Markdown: the counts, and a row for each rule. Raises SmallError."""
     short = [version[:2] for version in VERSIONS]
     lines = [
         f"| | {' | '.join(short)} |",
         f"| --- |{' ---: |' * len(VERSIONS)}",
-        f"| rules that small.py keeps | {' | '.join(kept(verdicts, v) for v in VERSIONS)} |",
+        f"| rules that small.py keeps | {' | '.join(kept(verdicts[v]) for v in VERSIONS)} |",
         f"| lines of code in small.py | {' | '.join(_lines(v, 'small.py') for v in VERSIONS)} |",
         f"| lines of code in server.py | {' | '.join(_lines(v, 'server.py') for v in VERSIONS)} |",
         "",
@@ -37,7 +37,7 @@ def table(verdicts: Verdicts) -> list[str]:
         f"| --- | --- |{' --- |' * len(VERSIONS)} --- | --- |",
     ]
     for rule in TITLES:
-        cells = [_cell(verdicts, version, rule) for version in VERSIONS]
+        cells = [_cell(verdicts[version], rule) for version in VERSIONS]
         broken = broken_by(verdicts, rule)
         if broken and not (rule in MENDED_BY and rule in SCRIPTS):
             raise SmallError(f"{rule} is broken in {', '.join(broken)}: say how to see it and more")
@@ -47,16 +47,16 @@ def table(verdicts: Verdicts) -> list[str]:
     return lines
 
 
-def kept(verdicts: Verdicts, version: str) -> str:
+def kept(verdicts: Verdicts) -> str:
     """Such as "13 of 28", the launch contract not counted."""
-    judged = [verdict for rule, verdict in verdicts[version].items() if rule != LAUNCH]
-    return f"{sum(verdict.keeps for verdict in judged)} of {len(judged)}"
+    judged = [evidence for rule, evidence in verdicts.items() if rule != LAUNCH]
+    return f"{judged.count(None)} of {len(judged)}"
 
 
-def _cell(verdicts: Verdicts, version: str, rule: str) -> str:
-    if rule not in verdicts[version]:
+def _cell(verdicts: Verdicts, rule: str) -> str:
+    if rule not in verdicts:
         return ""
-    return "keeps" if verdicts[version][rule].keeps else "**breaks**"
+    return "**breaks**" if verdicts[rule] else "keeps"
 
 
 def _mends(rule: str, broken: list[str]) -> str:
@@ -77,13 +77,13 @@ def _lines(version: str, name: str) -> str:
 
 def lines_of_code(source: str) -> int:
     """How many lines hold code: no comment alone, no docstring, nothing empty."""
-    docstrings = set()
+    docstrings: set[int] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 docstrings.update(range(first.lineno, first.end_lineno + 1))
-    lines = set()
+    lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.string.strip() and token.type != tokenize.COMMENT:
             lines.update(range(token.start[0], token.end[0] + 1))

@@ -4,19 +4,14 @@ import argparse
 import sys
 import textwrap
 from pathlib import Path
-from typing import NoReturn
 
 from harness import command_line
+from harness.command_line import OptionParser
 from tests.zoo.catalogue import NAMES, ZooError, all_bugs, find_bug
 from tests.zoo.matrix import run_matrix
 from tests.zoo.play import play
 
-
-class OptionParser(argparse.ArgumentParser):
-    """Says in one line what is wrong with the command line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"zoo: {message} (try --help)\n")
+TOOL = "zoo"
 
 
 def main(arguments: list[str]) -> int:
@@ -26,11 +21,12 @@ def main(arguments: list[str]) -> int:
         options = _parse(arguments)
         return options.command(options)
 
-    return command_line.run("zoo", command, (ZooError,))
+    return command_line.run(TOOL, command, (ZooError,))
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = OptionParser(
+        TOOL,
         prog="python3 -m tests.zoo",
         description="Fifteen classic bugs of chat servers, each a small diff against one of ours.",
         epilog=textwrap.fill(f"The bugs: {', '.join(NAMES)}.", 78, break_on_hyphens=False),
@@ -43,7 +39,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         ("run", _run, "see a bug: the broken server beside the right one"),
         ("matrix", _matrix, "run the whole suite against each bug (needs pytest)"),
     ):
-        subparser = commands.add_parser(name, help=summary, description=summary)
+        subparser = commands.add_parser(name, tool=TOOL, help=summary, description=summary)
         subparser.set_defaults(command=command)
         if name in ("show", "run"):
             subparser.add_argument("name", metavar="NAME")

@@ -46,7 +46,7 @@ class Bug:
     name: str
     version: str
     rule: str
-    # The quickest test that catches it, a FILE::FUNCTION under tests/.
+    # The quickest test that catches it, a FILE::FUNCTION under tests/suite/.
     test: str
     headline: str
     text: str

@@ -1,68 +1,39 @@
 """`matrix`: the whole suite against each bug, and which rules' tests turned red."""
 
+import concurrent.futures
 import importlib.util
 import json
-import os
-import shlex
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launcher import REPOSITORY, end_process, start_process
-from tests.rules import LAUNCH, RULES
+from tests.suite.rule_report import CutShort
+from tests.suite.rules import LAUNCH, RULES
 from tests.zoo.catalogue import Bug, ZooError
+from tests.zoo.suite_runner import NoTestWasRun, SuiteReport, SuiteRunner, python_server
 
-RUN_LIMIT = 120  # seconds for one bug; then the run ends with its results so far
-AT_ONCE = 2  # runs side by side
+# Seconds for one bug. Then the run ends with its results so far.
+RUN_LIMIT = 120
 FORMAT = 1
-RED, RED_AND_NAMED, NAMED_AND_NOT_RED = "x", "X", "."
 
 
 @dataclass(frozen=True)
 class Catch:
-    """What the suite has found out about one bug."""
+    """What the suite has found out about one bug, and how many seconds it took."""
 
     bug: Bug
     # The tests that turned red, by the rule that each is about.
     red: dict[str, list[str]]
-    cut_short: str | None
+    cut_short: CutShort | None = None
+    seconds: float = 0.0
 
     @property
     def by_its_rule(self) -> bool:
         """Whether a test of the rule that the bug names is among them."""
         return self.bug.rule in self.red
-
-
-def suite_command(program: Path, profile: str, report: Path, *options: str) -> list[str]:
-    """The command that runs the suite against `program`, which may not pass its short check."""
-    server = f"{shlex.join([sys.executable, str(program)])} --port {{port}} {{options}}"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--keep-going"]
-    command += ["--server", server, "--profile", profile, "--rule-report", str(report)]
-    return [*command, *options]
-
-
-def suite_environment() -> dict[str, str]:
-    """Without plugins, which are slow to load."""
-    return {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-
-
-def read_report(bug: Bug, report: Path) -> Catch:
-    """What the suite has written. Raises OSError, ValueError or KeyError where it has not run."""
-    contents = json.loads(report.read_text(encoding="utf-8"))
-    red = {}
-    ran = False
-    for rule, about in contents["rules"].items():
-        outcomes = {test["test"]: test["outcome"] for test in about["tests"]}
-        ran = ran or any(outcome != "not run" for outcome in outcomes.values())
-        if failed := [test for test, outcome in outcomes.items() if outcome == "failed"]:
-            red[rule] = failed
-    if not ran:
-        raise ValueError("no test was run")
-    return Catch(bug, red, contents["cut_short"])
 
 
 def run_matrix(bugs: Sequence[Bug], json_file: Path | None) -> bool:
@@ -72,18 +43,42 @@ def run_matrix(bugs: Sequence[Bug], json_file: Path | None) -> bool:
             "matrix needs pytest: `make test` once, then .venv/bin/python -m tests.zoo …"
         )
     catches = {}
-    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
-        for catch, seconds in _run_all(bugs, Path(folder)):
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder, SuiteRunner() as runner:
+        jobs = [runner.submit(_catch, bug, Path(folder), runner) for bug in bugs]
+        for job in concurrent.futures.as_completed(jobs):
+            catch = job.result()
             catches[catch.bug.name] = catch
             tests = sum(map(len, catch.red.values()))
             verdict = "caught" if catch.by_its_rule else f"not caught by {catch.bug.rule}"
             progress = f"{len(catches):2} of {len(bugs)}  {catch.bug.name}: {verdict}"
-            print(f"{progress}, {tests} red ({seconds:.0f} s)", file=sys.stderr, flush=True)
+            print(f"{progress}, {tests} red ({catch.seconds:.0f} s)", file=sys.stderr, flush=True)
     in_order = [catches[bug.name] for bug in bugs]
     print("\n".join(table(in_order)))
     if json_file is not None:
         _write_json(in_order, json_file)
     return all(catch.by_its_rule for catch in in_order)
+
+
+def _catch(bug: Bug, folder: Path, runner: SuiteRunner) -> Catch:
+    """Run the suite against a bug. Raises ZooError.
+
+    A run may be cut short before it comes to the rule that the bug names. Then the tests of that
+    rule are run by themselves.
+    """
+    begin = time.monotonic()
+    server = python_server(bug.write_copy(folder / bug.name, broken=True))
+
+    def run(*options: str) -> SuiteReport:
+        return runner.run(server, bug.profile, "tests/suite", *options, run_limit=RUN_LIMIT)
+
+    try:
+        report = run()
+        red = report.failed()
+        if report.cut_short and bug.rule not in red:
+            red |= run("--rule", bug.rule).failed()
+    except NoTestWasRun as error:
+        raise ZooError(f"{bug.name}: {error}") from None
+    return Catch(bug, red, report.cut_short, time.monotonic() - begin)
 
 
 def table(catches: Sequence[Catch]) -> list[str]:
@@ -103,7 +98,7 @@ def table(catches: Sequence[Catch]) -> list[str]:
         "x: a test of this rule turned red. X: so did one of the rule that the bug names.",
         *missed,
         *launch,
-        *(f"{c.bug.name}: {c.cut_short.partition(' during ')[0]}" for c in catches if c.cut_short),
+        *(f"{catch.bug.name}: {catch.cut_short.reason}" for catch in catches if catch.cut_short),
         f"{caught} of {len(catches)} caught by the rule they name",
     ]
     return lines
@@ -111,83 +106,8 @@ def table(catches: Sequence[Catch]) -> list[str]:
 
 def _cell(catch: Catch, rule: str) -> str:
     if rule == catch.bug.rule:
-        return RED_AND_NAMED if rule in catch.red else NAMED_AND_NOT_RED
-    return RED if rule in catch.red else " "
-
-
-@dataclass
-class _Run:
-    """One run of the suite that is under way."""
-
-    bug: Bug
-    folder: Path
-    process: subprocess.Popen
-    begin: float
-    # What an earlier run had found before it was cut short.
-    earlier: Catch | None = None
-
-    def result(self) -> Catch:
-        """What it has found, together with the earlier one. Raises ZooError."""
-        catch = _result(self.bug, self.folder)
-        if self.earlier is None:
-            return catch
-        return Catch(self.bug, self.earlier.red | catch.red, self.earlier.cut_short)
-
-
-def _run_all(bugs: Sequence[Bug], folder: Path) -> Iterator[tuple[Catch, float]]:
-    """Run the suite against each, a few at once; yields what was caught, as it comes in.
-
-    A run may be cut short before it comes to the rule that the bug names. Then the tests of that
-    rule are run by themselves.
-    """
-    waiting = list(bugs)
-    running: list[_Run] = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < AT_ONCE:
-                running.append(_start(waiting.pop(0), folder))
-            for run in [run for run in running if run.process.poll() is not None]:
-                running.remove(run)
-                end_process(run.process)
-                catch = run.result()
-                if catch.cut_short and not catch.by_its_rule and run.earlier is None:
-                    running.append(_start(run.bug, folder, catch, run.begin))
-                else:
-                    yield catch, time.monotonic() - run.begin
-            time.sleep(0.1)
-    finally:
-        for run in running:
-            end_process(run.process)
-
-
-def _start(
-    bug: Bug, folder: Path, earlier: Catch | None = None, begin: float | None = None
-) -> _Run:
-    """Start the whole suite, or after an earlier run the tests of the rule that the bug names."""
-    folder = folder / (f"{bug.name}-again" if earlier else bug.name)
-    program = bug.write_copy(folder, broken=True)
-    options = ["--run-limit", str(RUN_LIMIT), "--tb=no", "tests"]
-    if earlier:
-        options += ["--rule", bug.rule]
-    with (folder / "output").open("wb") as output:
-        process = start_process(
-            suite_command(program, bug.profile, folder / "report.json", *options),
-            cwd=REPOSITORY,
-            env=suite_environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    return _Run(bug, folder, process, begin or time.monotonic(), earlier)
-
-
-def _result(bug: Bug, folder: Path) -> Catch:
-    try:
-        return read_report(bug, folder / "report.json")
-    except (OSError, ValueError, KeyError):
-        output = (folder / "output").read_text(encoding="utf-8", errors="replace").strip()
-        last_line = output.rpartition("\n")[2] or "nothing"
-        raise ZooError(f"{bug.name}: the suite has run no test, and said: {last_line}") from None
+        return "X" if rule in catch.red else "."
+    return "x" if rule in catch.red else " "
 
 
 def _write_json(catches: Sequence[Catch], path: Path) -> None:
@@ -199,7 +119,7 @@ def _write_json(catches: Sequence[Catch], path: Path) -> None:
                 "rule": catch.bug.rule,
                 "caught": catch.by_its_rule,
                 "red": catch.red,
-                "cut_short": catch.cut_short,
+                "cut_short": catch.cut_short and str(catch.cut_short),
             }
             for catch in catches
         },

@@ -1,8 +1,10 @@
 """Apply a unified diff to a text: strictly, and without `patch`, which not every system has."""
 
+import io
 import re
+from collections.abc import Iterator
 
-HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@.*")
+HEAD_OF_A_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@.*")
 
 
 class DiffError(Exception):
@@ -12,16 +14,26 @@ class DiffError(Exception):
 def apply_diff(diff: str, text: str) -> str:
     """Return `text` with the diff of one file applied. Raises DiffError.
 
-    Each hunk's lines have to stand in the text to the letter, exactly once, in the order of the
-    hunks. Line numbers are not looked at: they change with every line that is written above.
+    The old lines of each hunk have to stand in the text exactly once, as whole lines, and below
+    those of the hunk before. Line numbers are not looked at: they change with every line that is
+    written above.
     """
+    lines = io.StringIO(text).readlines()
+    result: list[str] = []
+    # So many lines of the text are in the result already.
+    done = 0
     for old, new in _hunks(diff):
-        found = text.count(old)
-        if found != 1:
-            first_line = old.splitlines()[0].strip()
-            raise DiffError(f"the lines from {first_line!r} on stand there {found} times, not once")
-        text = text.replace(old, new)
-    return text
+        size = len(old)
+        starts = [at for at in range(len(lines) - size + 1) if lines[at : at + size] == old]
+        named = f"the lines from {''.join(old[:1]).strip()!r} on"
+        if len(starts) != 1:
+            raise DiffError(f"{named} stand there {len(starts)} times, not once")
+        (start,) = starts
+        if start < done:
+            raise DiffError(f"{named} stand above those of an earlier hunk")
+        result += [*lines[done:start], *new]
+        done = start + size
+    return "".join([*result, *lines[done:]])
 
 
 def target(diff: str) -> str:
@@ -32,18 +44,18 @@ def target(diff: str) -> str:
     return match[1]
 
 
-def _hunks(diff: str) -> list[tuple[str, str]]:
-    """(lines before, lines after) of each hunk; the lines must be as many as its head says."""
-    hunks = []
-    lines = iter(diff.splitlines(keepends=True))
+def _hunks(diff: str) -> Iterator[tuple[list[str], list[str]]]:
+    """(lines before, lines after) of each hunk; they must be as many as its head says."""
+    lines = io.StringIO(diff)
     for line in lines:
         if line.startswith(("--- ", "+++ ")):
             continue
-        head = HUNK.fullmatch(line.rstrip("\n"))
+        head = HEAD_OF_A_HUNK.fullmatch(line.rstrip("\n"))
         if head is None:
             raise DiffError(f"neither a hunk nor the head of one: {line.rstrip()!r}")
         old_count, new_count = (int(count or 1) for count in head.groups())
-        old, new = [], []
+        old: list[str] = []
+        new: list[str] = []
         while len(old) < old_count or len(new) < new_count:
             line = next(lines, "")
             if line[:1] not in (" ", "-", "+"):
@@ -52,5 +64,4 @@ def _hunks(diff: str) -> list[tuple[str, str]]:
                 old.append(line[1:])
             if line[0] != "-":
                 new.append(line[1:])
-        hunks.append(("".join(old), "".join(new)))
-    return hunks
+        yield old, new

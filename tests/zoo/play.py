@@ -4,13 +4,14 @@ import contextlib
 import itertools
 import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
-from harness.launcher import LaunchError
+from harness.server_under_test import FAILURES, ServerUnderTest
+from harness.system import Unavailable
 from tests.zoo.catalogue import Bug, ZooError
 from tests.zoo.scripts import script_of
-from tests.zoo.stage import NotHere, Row, Script, Stage
+from tests.zoo.stage import Row, Script, Stage, program_under_test
 
 STEP_WIDTH = 28
 SEEN_WIDTH = 24
@@ -21,32 +22,39 @@ def play(bug: Bug) -> bool:
     """Print what is seen of both servers; returns whether the bug has shown. Raises ZooError."""
     print(f"{bug.name}: {bug.headline}\n({bug.version}; it breaks rule {bug.rule})\n")
     with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
-        programs = {
-            "with the bug (wrong: <-)": bug.write_copy(Path(folder, "broken"), broken=True),
-            "without the bug": bug.write_copy(Path(folder, "right"), broken=False),
-        }
-        seen = play_beside(script_of(bug.name), bug.profile, programs)
+        broken = bug.write_copy(Path(folder, "broken"), broken=True)
+        right = bug.write_copy(Path(folder, "right"), broken=False)
+        seen = play_beside(
+            script_of(bug.name),
+            {
+                "with the bug (wrong: <-)": program_under_test(broken, bug.profile),
+                "without the bug": program_under_test(right, bug.profile),
+            },
+        )
     print()
     if seen is None:
         print("Not seen: this time the two do not differ as they should.")
         return False
-    print(textwrap.fill(f"Seen: {_difference(*seen)}", 80))
+    wrong, other = seen
+    difference = f"{_quoted(wrong)} with the bug, {_quoted(other)} without it."
+    print(textwrap.fill(f"Seen: {wrong.step}: {difference}", 80))
     print(f"Why, and the diff: python3 -m tests.zoo show {bug.name}")
     return True
 
 
-def play_beside(script: Script, profile: str, programs: dict[str, Path]) -> tuple[Row, Row] | None:
-    """Play a script to two servers, {heading: program}, the one that is wrong first; print rows.
+def play_beside(script: Script, servers: dict[str, ServerUnderTest]) -> tuple[Row, Row] | None:
+    """Play a script to two servers, {heading: server}, the one that is wrong first; print rows.
 
     Returns the first two rows that differ as they should: something is wrong with the first server,
     and nothing with the second. Raises ZooError where this platform cannot show it, or a server
     does not play along.
     """
-    _print_columns("", *programs)
+    wrong_one, right_one = servers
+    _print_columns("", wrong_one, right_one)
     differences = []
     right_is_right = True
-    # Closed at once, whatever happens: it is what ends the servers.
-    with contextlib.closing(_rows(script, profile, [*programs.values()])) as rows:
+    # Close the generator at once, whatever happens, because that is what ends the servers.
+    with contextlib.closing(_rows(script, [*servers.values()])) as rows:
         for broken, right in rows:
             _print_rows(broken, right)
             right_is_right = right_is_right and not right.wrong
@@ -55,27 +63,17 @@ def play_beside(script: Script, profile: str, programs: dict[str, Path]) -> tupl
     return differences[0] if differences and right_is_right else None
 
 
-def _rows(script: Script, profile: str, programs: list[Path]) -> Iterator[tuple[Row, Row]]:
+def _rows(script: Script, servers: list[ServerUnderTest]) -> Generator[tuple[Row, Row], None, None]:
     """What is seen of the two servers, as it is seen. Raises ZooError."""
     with contextlib.ExitStack() as stages:
-        broken, right = (stages.enter_context(Stage(program, profile)) for program in programs)
-        rows = zip(script(broken), script(right), strict=True)
-        while True:
-            try:
-                pair = next(rows, None)
-            except NotHere as error:
-                raise ZooError(f"it cannot be shown here: {error}") from None
-            # A server that does neither what it should nor what the bug would make it do.
-            except (LaunchError, OSError, EOFError, AssertionError) as error:
-                raise ZooError(f"it could not be played to its end: {error}") from None
-            if pair is None:
-                return
-            yield pair
-
-
-def _difference(with_bug: Row, without: Row) -> str:
-    """One sentence."""
-    return f"{with_bug.step}: {_quoted(with_bug)} with the bug, {_quoted(without)} without it."
+        broken, right = (stages.enter_context(Stage(server)) for server in servers)
+        try:
+            yield from zip(script(broken), script(right), strict=True)
+        except Unavailable as error:
+            raise ZooError(f"it cannot be shown here: {error}") from None
+        # A server does neither what it should nor what the bug would make it do.
+        except FAILURES as error:
+            raise ZooError(f"it could not be played to its end: {error}") from None
 
 
 def _quoted(row: Row) -> str:

@@ -1,36 +1,41 @@
 """The smallest script that shows each bug: a generator of rows, played to two servers in turn.
 
-A row is yielded once its step has been done. `wrong` says what should not be seen: the bug has
-shown if a row is wrong with it and none is without it.
+A row is yielded once its step has been done. A row is `wrong` if nobody should see it: the bug has
+shown if a row is wrong with it and no row is wrong without it.
 """
 
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
+from harness.crowd import Crowd, Member
+from harness.system import Unavailable, allow_descriptors, at_most_descriptors
 from tests.zoo.stage import (
     NO_PROC,
-    NotHere,
     Row,
     Script,
     Stage,
-    allow_descriptors,
     answer,
     heard,
-    limited_to,
+    in_words,
+    ping_is_answered,
     pong,
     pump,
     who_is_in,
 )
 
+# A program that starts the server in its own way, in which threads meet at the worst moment.
+INTERLEAVED = Path(__file__).with_name("interleaved.py")
+
 ONE_LINE = b"x" * 999 + b"\n"
-HEARD = len(b"alice: " + ONE_LINE)  # bytes of what the others hear of it
+# How many bytes of it the others hear.
+HEARD = len(b"alice: " + ONE_LINE)
 
 
 def eof_ignored(stage: Stage) -> Iterator[Row]:
-    """Bob goes; is he gone, and does the server rest?"""
+    """Bob goes. Is he gone, and does the server rest?"""
     stage.start()
     alice, bob = stage.join("alice"), stage.join("bob")
     bob.close()
@@ -84,28 +89,28 @@ def split_utf8(stage: Stage) -> Iterator[Row]:
     yield Row("bob hears", line, wrong=line != "alice: café")
 
 
-def walk_and_change(stage: Stage) -> Iterator[Row]:
-    """One who does not read has to be dropped in the middle of a walk over all clients."""
+def flood_past_deaf_bob(stage: Stage, lines: int) -> Generator[Row, None, tuple[Crowd, Member]]:
+    """Have all that alice says ready to be sent; returns the room, and carol, who reads."""
     stage.start("--stall-timeout", "0.5")
     crowd, (alice, bob, carol) = stage.join_crowd("alice", "bob", "carol")
     bob.reading = False
-    alice.outgoing += ONE_LINE * 8000
-    yield Row("bob does not read; alice says 8,000 lines of 1000 bytes")
+    alice.outgoing += ONE_LINE * lines
+    yield Row(f"bob does not read; alice says {lines:,} lines of 1000 bytes")
+    return crowd, carol
+
+
+def walk_and_change(stage: Stage) -> Iterator[Row]:
+    """A client that does not read has to be dropped in the middle of a walk over all clients."""
+    crowd, carol = yield from flood_past_deaf_bob(stage, 8000)
     pump(crowd, lambda: carol.closed or len(carol.incoming) >= 8000 * HEARD, 5)
-    told = pong(crowd, carol)
-    yield Row("carol's /ping is answered", told, wrong=told != "* pong")
-    state = stage.state(1)
-    yield Row("the server", state, wrong=state != "runs")
-    yield Row("the last line of its log", stage.last_words())
+    yield ping_is_answered("carol", pong(crowd, carol))
+    yield stage.the_server_runs()
+    yield stage.last_of_the_log()
 
 
 def await_every_peer(stage: Stage) -> Iterator[Row]:
-    """One who does not read, and one who waits for what is said to them both."""
-    stage.start("--stall-timeout", "0.5")
-    crowd, (alice, bob, carol) = stage.join_crowd("alice", "bob", "carol")
-    bob.reading = False
-    alice.outgoing += ONE_LINE * 10_000
-    yield Row("bob does not read; alice says 10,000 lines of 1000 bytes")
+    """A client that does not read, and one that waits for what both are told."""
+    crowd, carol = yield from flood_past_deaf_bob(stage, 10_000)
     pump(crowd, lambda: len(carol.incoming) >= 10_000 * HEARD, 3)
     lines = carol.incoming.count(b"alice: x")
     yield Row("of these carol has heard", f"{lines:,}", wrong=lines != 10_000)
@@ -115,14 +120,10 @@ def await_every_peer(stage: Stage) -> Iterator[Row]:
 
 
 def endless_outbox(stage: Stage) -> Iterator[Row]:
-    """One who does not read, and a server that keeps for him what the others say."""
-    stage.start("--stall-timeout", "0.5")
-    crowd, (alice, bob, carol) = stage.join_crowd("alice", "bob", "carol")
+    """A client that does not read, and a server that keeps for it what the others say."""
+    crowd, carol = yield from flood_past_deaf_bob(stage, 40_000)
     process = stage.process()
     before = process.peak_memory() if process else 0
-    bob.reading = False
-    alice.outgoing += ONE_LINE * 40_000
-    yield Row("bob does not read; alice says 40,000 lines of 1000 bytes")
     pump(crowd, lambda: len(carol.incoming) >= 40_000 * HEARD, 8)
     left = b"* bob left" in carol.incoming
     yield Row("bob", "was dropped" if left else "is in", wrong=not left)
@@ -144,16 +145,14 @@ def descriptor_1024(stage: Stage) -> Iterator[Row]:
     crowd.__exit__()
     yield Row("1,040 connect; greeted are", f"{greeted:,}")
     yield Row("told that the server is full", str(refused), wrong=greeted + refused != 1040)
-    told = answer(alice, "/ping")
-    yield Row("alice's /ping is answered", told, wrong=told != "* pong")
-    state = stage.state(1)
-    yield Row("the server", state, wrong=state != "runs")
-    yield Row("the last line of its log", stage.last_words())
+    yield ping_is_answered("alice", answer(alice, "/ping"))
+    yield stage.the_server_runs()
+    yield stage.last_of_the_log()
 
 
 def accept_spins(stage: Stage) -> Iterator[Row]:
     """More clients than the server has descriptors for."""
-    stage.start(preexec_fn=limited_to(30))
+    stage.start(preexec_fn=at_most_descriptors(30))
     crowd, _ = stage.join_crowd("alice")
     crowd.connect(f"client-{number}" for number in range(40))
     yield Row("a server with 30 descriptors; 40 clients connect")
@@ -162,12 +161,12 @@ def accept_spins(stage: Stage) -> Iterator[Row]:
     yield stage.cpu_time("CPU time in the next 0.5 s")
     more = stage.log_lines() - before
     yield Row("lines in its log meanwhile", f"{more:,}", wrong=more > 10)
-    yield Row("the last of them", stage.last_words())
+    yield stage.last_of_the_log("the last of them")
 
 
 def missing_lock(stage: Stage) -> Iterator[Row]:
-    """Two who want one name; the first is held up between finding it free and taking it."""
-    stage.start(behind=Path(__file__).with_name("interleaved.py"))
+    """Two clients want one name. The first is held up between finding it free and taking it."""
+    stage.start(preparation=[INTERLEAVED.read_text(encoding="utf-8")])
     one, other = stage.connect(), stage.connect()
     yield Row(
         "two clients want to be alice; the thread of the first is made to wait after it has "
@@ -181,7 +180,7 @@ def missing_lock(stage: Stage) -> Iterator[Row]:
 
 
 def broken_pipe(stage: Stage) -> Iterator[Row]:
-    """One who has said all he wants to say, and is killed before he has read the answers."""
+    """A client that has asked everything, and is killed before it has read the answers."""
     stage.start()
     alice, bob = stage.join("alice"), stage.join("bob", buffer=16 * 1024)
     bob.send_bytes(b"/a\n" * 15_000)
@@ -191,11 +190,9 @@ def broken_pipe(stage: Stage) -> Iterator[Row]:
         alice.ping()
     bob.reset()
     heard(alice)
-    told = answer(alice, "/ping")
-    yield Row("alice's /ping is answered", told, wrong=told != "* pong")
-    state = stage.state(1)
-    yield Row("the server", state, wrong=state != "runs")
-    yield Row("the last line of its log", stage.last_words())
+    yield ping_is_answered("alice", answer(alice, "/ping"))
+    yield stage.the_server_runs()
+    yield stage.last_of_the_log()
 
 
 def name_stays_taken(stage: Stage) -> Iterator[Row]:
@@ -207,29 +204,25 @@ def name_stays_taken(stage: Stage) -> Iterator[Row]:
     time.sleep(0.2)
     names = who_is_in(bob)
     yield Row("bob asks who is in", names, wrong="alice" in names)
-    told = answer(stage.connect(), "alice")
-    yield Row("alice comes back and is told", told, wrong=told != "* hello alice")
+    got = answer(stage.connect(), "alice")
+    yield Row("alice comes back and is told", got, wrong=got != "* hello alice")
 
 
 def deaf_to_ctrl_c(stage: Stage) -> Iterator[Row]:
     """Ctrl-C for a server that waits for its first client."""
-    if os.name == "nt":
-        raise NotHere("on Windows no program can press Ctrl-C for a single other one")
     stage.start()
     time.sleep(0.2)
-    stage.server.process.send_signal(signal.SIGINT)
+    press_ctrl_c(stage)
     yield Row("nobody is there, and Ctrl-C is pressed")
-    state = stage.state(2)
-    yield Row("the server, 2 s later", state, wrong=state == "runs")
-    if state == "runs":
+    status = stage.status(2)
+    yield Row("the server, 2 s later", in_words(status), wrong=status is None)
+    if status is None:
         stage.join_crowd()[0].connect(["somebody"])
-    yield Row("and once somebody connects", stage.state(2))
+    yield Row("and once somebody connects", in_words(stage.status(2)))
 
 
 def sleep_in_the_loop(stage: Stage) -> Iterator[Row]:
-    """One says good-bye; how long do the others wait?"""
-    if os.name == "nt":
-        raise NotHere("on Windows no program can press Ctrl-C for a single other one")
+    """One client says good-bye. How long do the others wait?"""
     stage.start()
     crowd, _ = stage.join_crowd("carol", "dave", "erin")
     alice, bob = stage.join("alice"), stage.join("bob")
@@ -242,9 +235,9 @@ def sleep_in_the_loop(stage: Stage) -> Iterator[Row]:
     alice.close()
     yield Row("alice's next /ping takes", f"{seconds:.2f} s", wrong=seconds > 0.3)
     begin = time.monotonic()
-    stage.server.process.send_signal(signal.SIGINT)
+    press_ctrl_c(stage)
     pump(crowd, lambda: all(member.closed for member in crowd.members), 6)
-    stage.state(2)
+    stage.status(2)
     seconds = time.monotonic() - begin
     yield Row("after Ctrl-C it ends within", f"{seconds:.2f} s", wrong=seconds > 2)
 
@@ -253,10 +246,17 @@ def idle_costs_cpu(stage: Stage) -> Iterator[Row]:
     """One client that says nothing."""
     stage.start()
     if stage.process() is None:
-        raise NotHere(NO_PROC)
+        raise Unavailable(NO_PROC)
     yield stage.cpu_time("CPU time in 0.5 s, no client")
     stage.join("alice")
     yield stage.cpu_time("the same with silent alice")
+
+
+def press_ctrl_c(stage: Stage) -> None:
+    """As the terminal does. Raises Unavailable."""
+    if os.name == "nt":
+        raise Unavailable("on Windows no program can press Ctrl-C for a single other one")
+    stage.server.process.send_signal(signal.SIGINT)
 
 
 def script_of(name: str) -> Script:

@@ -1,7 +1,6 @@
 """What a script of the zoo plays on: one server, its clients, and what is to be seen of both."""
 
 import contextlib
-import os
 import socket
 import sys
 import time
@@ -9,22 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
-from harness.launcher import RunningServer, launch
+from harness import proc
+from harness.crowd import Crowd, Member
+from harness.launcher import RunningServer, last_words
 from harness.line_client import Closed, LineClient, NoAnswer
-from harness.process_view import ProcessView
-from tests.crowd import Crowd, Member
+from harness.proc import ProcessView
+from harness.server_under_test import ServerUnderTest
 
-CLIENT_SECONDS = 3.0  # a client waits so long for an answer, and then goes without
+# A client waits so long for an answer, and then goes without.
+CLIENT_SECONDS = 3.0
 NO_PROC = "not seen: this system has no /proc"
-
-
-class NotHere(Exception):
-    """This platform cannot show it: one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -39,30 +32,33 @@ class Row:
 Script = Callable[["Stage"], Iterator[Row]]
 
 
+def program_under_test(program: Path, profile: str) -> ServerUnderTest:
+    """A Python program that takes the options of our servers; it goes by the name of its folder."""
+    command = (sys.executable, str(program), "--port", "0")
+    return ServerUnderTest(program.parent.name, profile, command)
+
+
 class Stage:
     """One server, with or without the bug. Leaving it as a context manager ends everything."""
 
-    def __init__(self, program: Path, profile: str) -> None:
-        self._program = program
-        self._profile = profile
+    server: RunningServer
+
+    def __init__(self, server_under_test: ServerUnderTest) -> None:
+        self._server_under_test = server_under_test
         self._everything = contextlib.ExitStack()
-        self.server: RunningServer | None = None
 
     def __enter__(self) -> "Stage":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        # Nothing here is worth a good-bye, and a server that does not stop would take 5 s.
-        if self.server is not None:
-            self.server.process.kill()
         self._everything.close()
 
-    def start(self, *options: str, behind: Path | None = None, **popen_options) -> None:
-        """Start the server; `behind` is a Python program that starts it in its own way."""
-        command = [sys.executable, *([str(behind)] if behind else []), str(self._program)]
-        command += ["--port", "0", *options]
-        server = launch(self._program.parent.name, command, profile=self._profile, **popen_options)
+    def start(self, *options: str, **start_options) -> None:
+        """Start the server; see `ServerUnderTest.start` for what else may be said."""
+        server = self._server_under_test.start(*options, **start_options)
         self.server = self._everything.enter_context(server)
+        # Nothing here is worth a good-bye, and a server that does not stop would take 5 s.
+        self._everything.callback(server.process.kill)
 
     def connect(self) -> LineClient:
         """A client that has been greeted."""
@@ -71,7 +67,7 @@ class Stage:
         return client
 
     def join(self, name: str, buffer: int | None = None) -> LineClient:
-        """A client that is in; for one that does not read its system takes `buffer` bytes."""
+        """A client that is in; for one that does not read, its system takes `buffer` bytes."""
         client = self.connect()
         if buffer is not None:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -82,12 +78,12 @@ class Stage:
 
     def join_crowd(self, *names: str) -> tuple[Crowd, list[Member]]:
         """Clients that are all in, and the loop that drives them."""
-        crowd = self._everything.enter_context(Crowd(self.server.address, self._profile))
+        crowd = self._everything.enter_context(Crowd(self.server.address, self.server.profile))
         return crowd, crowd.join(names)
 
     def process(self) -> ProcessView | None:
         """A look into the server's process, where there is a /proc to look into."""
-        return ProcessView(self.server.process.pid) if os.path.isdir("/proc/self/task") else None
+        return ProcessView(self.server.pid) if proc.CAN_SEE else None
 
     def cpu_time(self, step: str) -> Row:
         """How much of the next half second the server computes; next to nothing is right."""
@@ -97,29 +93,35 @@ class Stage:
         before = process.cpu_seconds()
         time.sleep(0.5)
         used = process.cpu_seconds() - before
-        # Who spins gets at least a tenth of a core, however much else the machine has to do.
+        # A server that spins gets at least a tenth of a core, however busy the machine is.
         return Row(step, f"{used:.2f} s", wrong=used > 0.05)
 
-    def state(self, seconds: float = 0.0) -> str:
-        """Whether the server runs; it is given so many seconds to end."""
-        end = time.monotonic() + seconds
-        while self.server.process.poll() is None and time.monotonic() < end:
-            time.sleep(0.01)
-        status = self.server.process.poll()
-        return "runs" if status is None else f"ended with status {status}"
+    def status(self, seconds: float) -> int | None:
+        """The server's exit status; None if it still runs after so many seconds."""
+        ending = self.server.ending(seconds)
+        return ending.status if ending else None
+
+    def the_server_runs(self, seconds: float = 1.0) -> Row:
+        """Whether it still does; a server that ends may take so many seconds for it."""
+        status = self.status(seconds)
+        return Row("the server", in_words(status), wrong=status is not None)
 
     def log_lines(self) -> int:
         """How many lines the server's log has."""
         return self.server.log_path.read_bytes().count(b"\n")
 
-    def last_words(self) -> str:
+    def last_of_the_log(self, step: str = "the last line of its log") -> Row:
         """The last line of the server's log."""
-        log = self.server.log_path.read_text(encoding="utf-8", errors="replace")
-        return log.strip().rpartition("\n")[2]
+        return Row(step, "".join(last_words(self.server.log_path)))
+
+
+def in_words(status: int | None) -> str:
+    """An exit status, or that the server runs."""
+    return "runs" if status is None else f"ended with status {status}"
 
 
 def heard(client: LineClient, seconds: float = 0.3) -> list[str]:
-    """The lines that come to a client, until for so long none has come, or the end."""
+    """The lines that reach a client, until none has come for so many seconds, or to the end."""
     lines = []
     with contextlib.suppress(Closed, NoAnswer):
         while client.wait_for_data(seconds):
@@ -153,26 +155,13 @@ def pong(crowd: Crowd, member: Member) -> str:
     return "nothing: closed" if member.closed else "nothing"
 
 
+def ping_is_answered(name: str, got: str) -> Row:
+    """What a client got for its `/ping`."""
+    return Row(f"{name}'s /ping is answered", got, wrong=got != "* pong")
+
+
 def who_is_in(client: LineClient) -> str:
     """The names that `/list` tells, once all that was sent before has been processed."""
     client.ping()
     client.ping()
     return client.ask("/list")[-1].partition(": ")[2]
-
-
-def allow_descriptors(number: int) -> None:
-    """Let this process, and what it starts, have so many. Raises NotHere where that cannot be."""
-    if resource is None:
-        raise NotHere("this system has no limit on descriptors (RLIMIT_NOFILE)")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < number:
-        raise NotHere(f"{number} descriptors are needed, and the hard limit is {hard}")
-    if soft < number:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
-
-
-def limited_to(number: int) -> Callable[[], None]:
-    """For `start(preexec_fn=...)`: a server with so many descriptors. Raises NotHere."""
-    if resource is None:
-        raise NotHere("this system has no limit on descriptors (RLIMIT_NOFILE)")
-    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (number, number))

@@ -6,22 +6,23 @@ is in step with nothing. Other versions may be named: `... beside_work v1 v2`.
 """
 
 import argparse
-import contextlib
 import random
 import statistics
 import time
 
-from harness.launcher import PROFILES, VERSIONS, launch, server_command
+from harness.joining import joined
+from harness.launcher import VERSIONS
 from harness.line_client import LineClient
+from harness.server_under_test import ServerUnderTest
 
 WORK_MS = 500
 PINGS_ALONE = 50
-LONGEST_PAUSE = 0.01  # seconds
+LONGEST_PAUSE_SECONDS = 0.01
 
 
 def wait_of(bob: LineClient) -> float:
     """Pause, send a `/ping`, and return the milliseconds until its answer."""
-    time.sleep(random.uniform(0, LONGEST_PAUSE))
+    time.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))
     start = time.perf_counter()
     bob.ping()
     return (time.perf_counter() - start) * 1000
@@ -33,17 +34,11 @@ def show(situation: str, waits: list[float]) -> None:
 
 
 def measure(version: str) -> None:
-    """Start one version, let bob wait alone and beside alice, and print what he waited."""
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(
-            launch(version, server_command(version), profile=PROFILES[version])
-        )
-        alice = stack.enter_context(LineClient(server.address))
-        bob = stack.enter_context(LineClient(server.address))
-        alice.join("alice")
-        bob.join("bob")
-        # In a room she has heard that bob came. From now on only her answer can come.
-        alice.ping()
+    """Start one version, let bob wait alone and beside alice, and print how long he waited."""
+    with (
+        ServerUnderTest.ours(version).start() as server,
+        joined(server, "alice", "bob") as (alice, bob),
+    ):
         alone = [wait_of(bob) for _ in range(PINGS_ALONE)]
         start = time.perf_counter()
         alice.send_line(f"/work {WORK_MS}")

@@ -1,10 +1,10 @@
 """What does a timeout cost? `python3 -m v1_threads.experiments.timeouts`
 
 v1 runs with its timeouts set in three ways: before each call (as it is), once for each connection,
-and once as an option of the socket, for which the kernel counts the time (SO_RCVTIMEO,
-SO_SNDTIMEO). One client sends `/ping` and waits for the answer, again and again. The CPU time of a
-message is that of the best of many rounds, because another program can only add to it. Where there
-is an strace, a second run counts system calls.
+and once as options of the socket, so that the kernel counts the time (SO_RCVTIMEO, SO_SNDTIMEO).
+One client sends `/ping` and waits for the answer, again and again. The CPU time of a message is
+that of the best of many rounds, because another program can only add to it. If strace works here,
+a second run counts system calls.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.joining import joined
 from harness.launcher import REPOSITORY, RunningServer, launch
 from harness.line_client import LineClient
 from v1_threads import server
@@ -28,7 +29,7 @@ from v1_threads import server
 ROUNDS = 20
 MESSAGES = 200
 CALLS = ("poll", "recvfrom", "sendto", "ioctl")
-# A timeout is set by ioctl(FIONBIO). Other calls of ioctl() are Python's start.
+# ioctl(FIONBIO) sets a timeout. All other calls of ioctl() belong to Python's start.
 CALL = re.compile(r"\b(poll|recvfrom|sendto)\(|\b(ioctl)\(\d+, FIONBIO")
 WAYS = {
     "each": "settimeout() each time, as v1",
@@ -38,7 +39,7 @@ WAYS = {
 
 
 def set_options(connection: socket.socket, seconds: float) -> None:
-    """Let the kernel count: a recv() or send() that takes longer fails with EAGAIN."""
+    """Let the kernel count the time: a recv() or send() that takes longer fails with EAGAIN."""
     timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
@@ -96,8 +97,7 @@ def measure() -> dict[str, float]:
         clients: dict[str, LineClient] = {}
         for way in WAYS:
             running = stack.enter_context(start(way))
-            clients[way] = stack.enter_context(LineClient(running.address))
-            clients[way].join("alice")
+            (clients[way],) = stack.enter_context(joined(running, "alice"))
         best = dict.fromkeys(WAYS, float("inf"))
         for _ in range(ROUNDS):
             for way, client in clients.items():
@@ -114,14 +114,14 @@ def count_calls(way: str) -> str:
         return "not counted: no strace that works here"
     with tempfile.TemporaryDirectory() as directory:
         trace = Path(directory, "trace")
-        # -D: the server is our own child, and the tracer a process beside it.
+        # With -D the server is our own child, and the tracer is a process beside it.
         tracer = [strace, "-D", "-f", "-qq", "-e", ",".join(CALLS), "-o", str(trace)]
-        with start(way, *tracer) as running, LineClient(running.address) as client:
-            client.join("alice")
+        with start(way, *tracer) as running, joined(running, "alice") as (client,):
             before = Counter(CALL.findall(trace.read_text()))
             exchange(client)
             after = Counter(CALL.findall(trace.read_text()))
-    counts = {"".join(found): number / MESSAGES for found, number in (after - before).items()}
+    calls = (after - before).items()
+    counts = {"".join(names): number / MESSAGES for names, number in calls}
     words = (f"{name} {counts[name]:.0f}" for name in CALLS if name in counts)
     return f"{sum(counts.values()):.0f}: {', '.join(words)}"
 

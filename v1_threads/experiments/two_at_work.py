@@ -5,13 +5,14 @@ One client asks v1 for half a second of work, then two ask for as much at the sa
 """
 
 import argparse
-import contextlib
 import subprocess
 import sys
 import time
 
-from harness.launcher import LaunchError, launch, server_command
+from harness.joining import joined
+from harness.launcher import LaunchError
 from harness.line_client import LineClient
+from harness.server_under_test import ServerUnderTest
 
 WORK_MS = 500
 ASK_FOR_THE_LOCK = "import sys; print(getattr(sys, '_is_gil_enabled', lambda: True)())"
@@ -32,12 +33,10 @@ def main() -> None:
     parser.add_argument("--python", default=sys.executable, help="what the server runs under")
     python = parser.parse_args().python
     try:
-        with contextlib.ExitStack() as stack:
-            command = server_command("v1_threads", python=python)
-            running = stack.enter_context(launch("v1_threads", command, profile="echo"))
-            clients = [stack.enter_context(LineClient(running.address)) for _ in range(2)]
-            for client in clients:
-                client.join()
+        with (
+            ServerUnderTest.ours("v1_threads", python).start() as running,
+            joined(running, "alice", "bob") as clients,
+        ):
             one = seconds_of_work(clients[:1])
             two = seconds_of_work(clients)
     except LaunchError as error:

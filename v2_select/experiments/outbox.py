@@ -1,8 +1,9 @@
 """What becomes of bytes that the kernel does not take? `python3 -m v2_select.experiments.outbox`
 
-alice asks for 1500 answers of 1 kB, and reads nothing for a while; the kernel has room for some
-of them only. Then she reads. bob sends one `/ping` after the other meanwhile. v1 and v2 do this as
-they are, and v2 with two other answers to the question: wait for alice, or forget the bytes.
+alice asks for 1500 answers of 1 kB, and reads nothing for a while. The kernel has room for only
+some of them. Then she reads. Meanwhile bob sends one `/ping` after the other. v1 and v2 do this as
+they are. Then v2 does it with two other answers to the question: wait for alice, or forget the
+bytes.
 """
 
 import contextlib
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from harness.joining import joined
 from harness.launcher import REPOSITORY, launch, server_command
 from harness.line_client import LineClient
 from v2_select import server
@@ -21,7 +23,7 @@ DEAF_SECONDS = 0.4
 
 
 def flush_and_wait(self: server.Server, client: server.Client) -> None:
-    """Do not come back before the kernel has taken all, as in v1."""
+    """Do not return before the kernel has taken everything, as in v1."""
     client.connection.setblocking(True)
     client.connection.sendall(client.outbox)
     client.connection.setblocking(False)
@@ -45,13 +47,13 @@ WAYS: dict[str, tuple[str, Callable]] = {
 
 
 def talk_and_listen(alice: LineClient, whole: list[str]) -> None:
-    """Ask for everything while nothing is read; then read. `whole` gets the whole answers."""
+    """Ask for everything and read nothing; then read. `whole` gets the whole answers."""
     asking = threading.Thread(target=alice.send_bytes, args=[f"/ping {TEXT}\n".encode() * ANSWERS])
     asking.start()
     time.sleep(DEAF_SECONDS)
     received = bytearray()
     alice.socket.settimeout(DEAF_SECONDS)
-    # Nothing more comes: she has what there is.
+    # When nothing more comes she has all that there is.
     with contextlib.suppress(TimeoutError):
         while received.count(b"\n") < ANSWERS and (data := alice.socket.recv(65536)):
             received += data
@@ -61,15 +63,11 @@ def talk_and_listen(alice: LineClient, whole: list[str]) -> None:
 
 def measure(words: str, command: list[str]) -> None:
     """Print a row: how long bob waits at most, and how many answers alice gets."""
-    with contextlib.ExitStack() as stack:
-        options = ["--port", "0", "--stall-timeout", "5"]
-        running = stack.enter_context(
-            launch("server", [*command, *options], profile="echo", cwd=REPOSITORY)
-        )
-        alice = stack.enter_context(LineClient(running.address))
-        bob = stack.enter_context(LineClient(running.address))
-        alice.join("alice")
-        bob.join("bob")
+    options = ["--port", "0", "--stall-timeout", "5"]
+    with (
+        launch("server", [*command, *options], profile="echo", cwd=REPOSITORY) as running,
+        joined(running, "alice", "bob") as (alice, bob),
+    ):
         whole: list[str] = []
         talking = threading.Thread(target=talk_and_listen, args=[alice, whole])
         talking.start()

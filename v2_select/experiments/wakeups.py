@@ -1,16 +1,16 @@
 """How many calls of select() does a message cost? `python3 -m v2_select.experiments.wakeups`
 
-Fifty clients are in. So many of them as the first column says have a question under way at any
-moment: one (a quiet evening) up to all fifty (as much as the server can do). v2 runs as it is, but
-for two things: select() is counted, and a command `/calls` tells the count.
+Fifty clients are in. The first column says how many of them have a question under way at any
+moment: from one (a quiet evening) to all fifty (as much as the server can do). v2 runs as it is,
+except for two things: calls of select() are counted, and a command `/calls` tells the count.
 """
 
-import contextlib
 import select
 import selectors
 import sys
 from collections import deque
 
+from harness.joining import joined
 from harness.launcher import REPOSITORY, launch
 from harness.line_client import LineClient
 from v2_select import server
@@ -50,15 +50,15 @@ def ask(clients: list[LineClient], under_way: int) -> None:
     with selectors.DefaultSelector() as answers:
         for client in clients:
             answers.register(client.socket, selectors.EVENT_READ, client)
-        asked = answered = 0
-        while answered < MESSAGES:
-            while asked - answered < under_way and asked < MESSAGES:
+        sent = received = 0
+        while received < MESSAGES:
+            while sent - received < under_way and sent < MESSAGES:
                 turns.popleft().socket.sendall(b"/ping\n")
-                asked += 1
+                sent += 1
             for key, _ in answers.select():
                 key.data.socket.recv(100)
                 turns.append(key.data)
-                answered += 1
+                received += 1
 
 
 def main() -> None:
@@ -67,11 +67,10 @@ def main() -> None:
         serve()
         return
     command = [sys.executable, "-m", __spec__.name, "serve", "--port", "0"]
-    with contextlib.ExitStack() as stack:
-        running = stack.enter_context(launch("v2", command, profile="echo", cwd=REPOSITORY))
-        clients = [stack.enter_context(LineClient(running.address)) for _ in range(CLIENTS)]
-        for client in clients:
-            client.join()
+    with (
+        launch("v2", command, profile="echo", cwd=REPOSITORY) as running,
+        joined(running, *[None] * CLIENTS) as clients,
+    ):
         print("under way   messages   calls of select()   calls a message")
         for under_way in UNDER_WAY:
             before = calls_so_far(clients[0])

@@ -14,14 +14,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.servers import tutorial_server
+from benchmarks.contestants import tutorial_server
+from harness.joining import joined
 from harness.launcher import REPOSITORY, RunningServer, launch, server_command
-from harness.line_client import LineClient
 from v3_broadcast import server
 
 LINES = 2000
 LINE = "x" * 1000
-CAROL_CLOSES_AFTER = 1.5  # seconds
+CAROL_CLOSES_AFTER_SECONDS = 1.5
 ROOMS = {
     "v3_broadcast": server_command("v3_broadcast"),
     "... --stall-timeout 0.3": server_command("v3_broadcast", "--stall-timeout", "0.3"),
@@ -40,14 +40,11 @@ async def start_server(*arguments) -> asyncio.Server:
 
 def play(room: RunningServer) -> str:
     """Play the scene in one room; returns its figures."""
-    alice, bob, carol = (LineClient(room.address) for _ in range(3))
-    with alice, bob, carol:
+    with joined(room, "alice", "bob", "carol") as (alice, bob, carol):
         # The less carol's kernel takes for her, the sooner the server has to.
         carol.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        for client, name in ((alice, "alice"), (bob, "bob"), (carol, "carol")):
-            client.join(name)
         start = last = time.monotonic()
-        closing = threading.Timer(CAROL_CLOSES_AFTER, carol.close)
+        closing = threading.Timer(CAROL_CLOSES_AFTER_SECONDS, carol.close)
         closing.start()
         speaking = threading.Thread(target=alice.send_bytes, args=[f"{LINE}\n".encode() * LINES])
         speaking.start()

@@ -1,17 +1,17 @@
 """What does a line cost per reader? `python3 -m v3_broadcast.experiments.gathered`
 
-100 readers are in, and alice says 250 lines: one at a time, each when the answer to a /ping has
-told her that the one before is through; then ten at a time; then all in one piece. v3 runs as it
-is, but for two things: the calls of flush() that send something are counted, and a command
-`/spent` tells that count, and the CPU time of the process.
+100 readers are in, and alice says 250 lines. First she says one at a time, each when the answer to
+a /ping has told her that the one before is through. Then she says ten at a time, then all in one
+piece. v3 runs as it is, except for two things: the calls of flush() that send something are
+counted, and a command `/spent` tells that count and the CPU time of the process.
 """
 
-import contextlib
 import selectors
 import sys
 import threading
 import time
 
+from harness.joining import joined
 from harness.launcher import REPOSITORY, launch
 from harness.line_client import LineClient
 from v3_broadcast import server
@@ -69,15 +69,10 @@ def main() -> None:
         serve()
         return
     command = [sys.executable, "-m", __spec__.name, "serve", "--port", "0"]
-    with contextlib.ExitStack() as stack:
-        running = stack.enter_context(launch("v3", command, profile="chat", cwd=REPOSITORY))
-        everybody = [stack.enter_context(LineClient(running.address)) for _ in range(READERS + 1)]
-        for client in everybody:
-            client.join("alice" if client is everybody[-1] else None)
-        # What has been said of newcomers is read now, and is in nobody's way.
-        for client in everybody:
-            client.ping()
-        *readers, alice = everybody
+    with (
+        launch("v3", command, profile="chat", cwd=REPOSITORY) as running,
+        joined(running, *[None] * READERS, "alice") as (*readers, alice),
+    ):
         print("lines at a time   deliveries   sends   deliveries a send   CPU time a delivery")
         for at_once in (1, 10, LINES):
             sends, seconds = spent_so_far(alice)
@@ -89,7 +84,7 @@ def main() -> None:
             hearing.join()
             sends_now, seconds_now = spent_so_far(alice)
             deliveries = LINES * READERS
-            # Of the sends to alice herself there is one for each /ping, and one for /spent.
+            # Do not count the sends to alice herself: one for each /ping, and one for /spent.
             sends = sends_now - sends - LINES // at_once - 1
             cost = (seconds_now - seconds) / deliveries * 1_000_000
             print(

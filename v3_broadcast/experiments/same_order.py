@@ -1,8 +1,9 @@
 """Do all see the same conversation? `python3 -m v3_broadcast.experiments.same_order`
 
 ann and ben each say 600 numbered lines, as fast as the server takes them. first and last only
-read; slow, who joined between them, does not read for half a second, then goes on. Then the lines
-that first and last have heard are compared: in v3_broadcast, and in the tutorials' server.
+read. slow, who joined between them, does not read for half a second, and then reads, too. In the
+end the lines that first and last have heard are compared: in v3_broadcast, and in the tutorials'
+server.
 """
 
 import contextlib
@@ -10,13 +11,15 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+from harness.joining import joined
 from harness.launcher import REPOSITORY, RunningServer, launch
 from harness.line_client import LineClient
 from v3_broadcast.experiments.a_reader_stops import ROOMS
 
-LINES = 600  # of each of the two
+# Each of the two says so many.
+LINES = 600
 PADDING = "x" * 900
-PAUSE = 0.5  # seconds
+PAUSE_SECONDS = 0.5
 SPEAKERS = ("ann", "ben")
 
 
@@ -28,7 +31,7 @@ def speak(client: LineClient) -> None:
 def hear(client: LineClient, pause: float) -> list[str]:
     """After a pause, read what the two say; returns "ann: 1", "ben: 1" and so on.
 
-    They read, too, each what the other says: a speaker who does not would be one more slow reader.
+    The speakers read what the other one says, too. If they did not, each would be a slow reader.
     """
     time.sleep(pause)
     heard: list[str] = []
@@ -41,20 +44,19 @@ def hear(client: LineClient, pause: float) -> list[str]:
 
 def play(room: RunningServer) -> str:
     """Play the scene in one room; returns what came out."""
-    with contextlib.ExitStack() as stack, ThreadPoolExecutor(7) as pool:
-        clients = {}
-        for name in (*SPEAKERS, "first", "slow", "last"):
-            clients[name] = stack.enter_context(LineClient(room.address))
-            clients[name].join(name)
-        clients["slow"].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
-        hearing = {
-            name: pool.submit(hear, client, PAUSE if name == "slow" else 0)
-            for name, client in clients.items()
-        }
-        for name in SPEAKERS:
-            pool.submit(speak, clients[name])
-        heard = {name: future.result() for name, future in hearing.items()}
-    pairs = enumerate(zip(heard["first"], heard["last"], strict=True), start=1)
+    with (
+        joined(room, *SPEAKERS, "first", "slow", "last") as clients,
+        ThreadPoolExecutor(7) as pool,
+    ):
+        ann, ben, _, slow, _ = clients
+        slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 32 * 1024)
+        hearing = [
+            pool.submit(hear, client, PAUSE_SECONDS if client is slow else 0) for client in clients
+        ]
+        for speaker in (ann, ben):
+            pool.submit(speak, speaker)
+        _, _, first, _, last = (heard.result() for heard in hearing)
+    pairs = enumerate(zip(first, last, strict=True), start=1)
     different = [(number, pair) for number, pair in pairs if pair[0] != pair[1]]
     if not different:
         return f"first and last have heard the same {2 * LINES} lines, in the same order"

@@ -1,8 +1,8 @@
 """When does cancel() take effect? `python3 -m v4_asyncio.experiments.cancelled`
 
 Each of five coroutines has something to do for 0.4 seconds. After 0.1 seconds another coroutine
-wants to cancel it. Noted are the moments in which it gets to call cancel(), and in which the task
-has ended.
+wants to cancel it. The table has the moment at which that one can call cancel(), and the moment at
+which the task has ended.
 """
 
 import asyncio

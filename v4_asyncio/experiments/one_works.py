@@ -10,8 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from harness.joining import joined
 from harness.launcher import REPOSITORY, launch, server_command
-from harness.line_client import LineClient
 from v4_asyncio import server
 
 MILLISECONDS = 100
@@ -45,12 +45,8 @@ def measure(words: str, command: list[str]) -> None:
     """Print a row: the longest that bob waits for a pong, and when alice has her answer."""
     with (
         launch("server", command, profile="chat", cwd=REPOSITORY) as running,
-        LineClient(running.address) as alice,
-        LineClient(running.address) as bob,
+        joined(running, "alice", "bob") as (alice, bob),
     ):
-        alice.join("alice")
-        bob.join("bob")
-        alice.ping()
         start = now = time.perf_counter()
         alice.send_line(f"/work {MILLISECONDS}")
         longest = 0.0

@@ -13,14 +13,20 @@ import time
 from collections.abc import Awaitable, Callable
 
 READERS = 4
-STOPS = 1  # the number of the one that stops; the others read all the time
+# The number of the reader that stops. The others read all the time.
+STOPS = 1
 SPEAKERS = ("ann", "ben")
-RATE = 100  # lines per second and speaker
+# So many of each speaker.
+LINES_PER_SECOND = 100
 LINE_BYTES = 1000
-HIGH_WATER = 64 * 1024  # bytes that a stream keeps for a reader before drain() waits
-QUEUE_LINES = 64  # the bound of a queue, in the way that has queues
-STALL_TIMEOUT = 0.5  # seconds for which the way that holds the room waits for a reader
-ALL_READ = 0.25  # seconds of talk in which all read: before one stops, and again afterwards
+# A stream keeps so many bytes for a reader before drain() waits.
+HIGH_WATER = 64 * 1024
+# The bound of a queue, in the way that has queues.
+QUEUE_LINES = 64
+# The way that holds the room waits for a reader for so many seconds.
+STALL_TIMEOUT = 0.5
+# For so long all read: before one stops, and again afterwards.
+ALL_READ_SECONDS = 0.25
 
 
 class Reader:
@@ -108,7 +114,7 @@ async def a_task_each(room: Room, line: bytes) -> None:
 
 async def a_queue_each(room: Room, line: bytes) -> None:
     for reader in room.readers:
-        # What does not fit is lost. send_what_is_queued() takes the lines out at the other end.
+        # A line that does not fit is lost. send_what_is_queued() takes out the others.
         with contextlib.suppress(asyncio.QueueFull):
             reader.queue.put_nowait(line)
 
@@ -123,7 +129,7 @@ async def drop_the_slow(room: Room, line: bytes) -> None:
 async def hold_the_room(room: Room, line: bytes) -> None:
     for reader in room.readers:
         reader.writer.write(line)
-    # One speaker waits for the room's readers, the other for that speaker.
+    # One speaker waits for the room's readers, the other one waits for that speaker.
     async with room.turns:
         for reader in list(room.readers):
             try:
@@ -139,7 +145,7 @@ WAYS = (await_each, gather, a_task_each, a_queue_each, drop_the_slow, hold_the_r
 async def speak(room: Room, way: Way, speaker: str, start: float, lines: int) -> None:
     """Say lines, each when it is due, or as soon after that as the way allows."""
     for number in range(lines):
-        due = start + number / RATE
+        due = start + number / LINES_PER_SECOND
         if due > time.monotonic():
             await asyncio.sleep(due - time.monotonic())
         await way(room, f"{speaker}{number} {due} ".encode().ljust(LINE_BYTES - 1, b".") + b"\n")
@@ -150,19 +156,19 @@ async def speak(room: Room, way: Way, speaker: str, start: float, lines: int) ->
 async def try_way(way: Way, stop_for: float) -> str:
     """Play one room to its end; returns its line of the table."""
     start = time.monotonic() + 0.1
-    stops_at = start + ALL_READ
+    stops_at = start + ALL_READ_SECONDS
     everybody = [Reader(stops_at, stops_at) for _ in range(READERS)]
     everybody[STOPS].goes_on_at += stop_for
     room = Room(everybody)
     for reader in everybody:
         await reader.connect()
-    lines = round((stop_for + 2 * ALL_READ) * RATE)
+    lines = round((stop_for + 2 * ALL_READ_SECONDS) * LINES_PER_SECOND)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         for reader in everybody:
             group.create_task(reader.read())
         senders = [asyncio.create_task(reader.send_what_is_queued()) for reader in everybody]
         await asyncio.gather(*(speak(room, way, name, start, lines) for name in SPEAKERS))
-        # All has been said: what is still kept goes out, then each connection is closed.
+        # Everything has been said. Send what is still kept, then close each connection.
         for reader, sender in zip(everybody, senders, strict=True):
             await reader.queue.join()
             sender.cancel()
@@ -170,14 +176,14 @@ async def try_way(way: Way, stop_for: float) -> str:
     return describe(room, way, everybody, lines * len(SPEAKERS))
 
 
-def describe(room: Room, way: Way, everybody: list[Reader], said: int) -> str:
+def describe(room: Room, way: Way, everybody: list[Reader], lines: int) -> str:
     others = [reader for reader in everybody if reader is not room.slow]
     waited = max(reader.worst_delay for reader in others)
     tasks = f", {room.most_tasks} tasks" if room.most_tasks else ""
     kept = f"{room.most_unsent / 1024:.0f} KiB{tasks}"
-    lost = f"{said - len(room.slow.arrived):>3} of {said}"
+    lost = f"{lines - len(room.slow.arrived):>3} of {lines}"
     order = "same" if all(reader.arrived == others[0].arrived for reader in others) else "differs"
-    if any(len(reader.arrived) < said for reader in others):
+    if any(len(reader.arrived) < lines for reader in others):
         order = "lost"
     name = way.__name__.replace("_", " ")
     return f"{name:<15}{waited * 1000:>5.0f} ms   {kept:<19}{lost}   {order:<9}{room.slow.fate}"
