@@ -2,29 +2,25 @@
 
 import argparse
 import dataclasses
-import os
-import signal
 import sys
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import demo
-from benchmarks.arithmetic import answer, compare
-from benchmarks.arithmetic.results import (
-    ResultError,
-    View,
-    kept_name,
-    load_result,
-    try_folder,
-)
-from benchmarks.experiments import EXPERIMENTS
-from benchmarks.measuring import machine
-from benchmarks.measuring.runner import Plan, Run, duration, resumable
-from benchmarks.servers import contestants
-from benchmarks.servers.contestants import Contestant, ContestantError
-from benchmarks.showing import page, pictures, readme, tables
-from harness import launcher
+from benchmarks.contestants import lineup
+from benchmarks.contestants.lineup import Contestant
+from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.report import answer, compare, page, pictures, readme, tables
+from benchmarks.report.progress import Progress
+from benchmarks.report.source import ReportError
+from benchmarks.result.file import ResultError, kept_name, load_result, try_folder
+from benchmarks.result.view import View
+from benchmarks.run.plan import Plan, descriptors_needed
+from benchmarks.run.run import Run, duration
+from harness import command_line, launcher, system
+from harness.server_under_test import CommandError
 
 DEFAULT_OUT = Path("results")
 ROUNDS = {"smoke": 1, "quick": 3, "full": 5}
@@ -38,46 +34,17 @@ Each has its own --help.
 """
 
 
-class UsageError(Exception):
-    """Something asked for cannot be: one line that says what to do."""
-
-
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit status. Whatever a user can cause is one line."""
-    signal.signal(signal.SIGTERM, _as_interrupt)
     commands = {"demo": _demo, "aa": _aa, "compare": _compare, "report": _report, "run": _run}
-    try:
-        if arguments and arguments[0] in commands:
-            return commands[arguments[0]](arguments[1:])
-        return _run(arguments)
-    except (
-        UsageError,
-        ContestantError,
-        launcher.LaunchError,
-        demo.DemoError,
-        ResultError,
-        page.ReportError,
-    ) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("benchmarks: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of our output (`| head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:  # a full or unwritable /tmp, no more processes, ...
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
+    command, options = _run, arguments
+    if arguments and arguments[0] in commands:
+        command, options = commands[arguments[0]], arguments[1:]
+    expected = (CommandError, launcher.LaunchError, demo.DemoError, ResultError, ReportError)
+    return command_line.run("benchmarks", lambda: command(options), expected)
 
 
-def _as_interrupt(signal_number: int, frame: object) -> None:
-    """SIGTERM takes the way of Ctrl-C, on which every process we started is ended."""
-    raise KeyboardInterrupt
-
-
-def _tell(*sentences: str) -> None:
-    """Print each, in lines that fit."""
+def _print_wrapped(*sentences: str) -> None:
     for sentence in sentences:
         print(textwrap.fill(sentence, tables.WIDTH, subsequent_indent="  "), flush=True)
 
@@ -92,8 +59,8 @@ def _parser(command: str, description: str, epilog: str = "") -> argparse.Argume
 
 
 def _demo(arguments: list[str]) -> int:
-    parser = _parser("demo", "Play one conversation to all four servers and print what was seen.")
-    parser.parse_args(arguments)
+    about = "Play one conversation to all four servers and print what was seen."
+    _parser("demo", about).parse_args(arguments)
     demo.run()
     return 0
 
@@ -132,27 +99,19 @@ def _write_report(result: Path, out: Path) -> None:
     for path in page.write_report(result, out):
         print(path)
     if problem := pictures.pictures_available():
-        _tell(problem)
+        _print_wrapped(problem)
 
 
 def _measuring_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     parser = _parser(command, description, epilog)
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--quick",
-        action="store_const",
-        const="quick",
-        dest="size",
-        help="fewer and shorter trials, under 4 minutes for everything",
-    )
-    size.add_argument(
-        "--smoke",
-        action="store_const",
-        const="smoke",
-        dest="size",
-        help="tiny: shows that everything runs; its numbers mean nothing",
-    )
-    parser.set_defaults(size="full")
+    group = parser.add_mutually_exclusive_group()
+    for size, meaning in (
+        ("quick", "fewer and shorter trials, under 4 minutes for everything"),
+        ("smoke", "tiny: shows that everything runs; its numbers mean nothing"),
+    ):
+        group.add_argument(
+            f"--{size}", action="store_const", const=size, dest="size", default="full", help=meaning
+        )
     parser.add_argument("--only", metavar="LIST", help=f"some of {','.join(EXPERIMENTS)}")
     parser.add_argument(
         "--trials",
@@ -202,25 +161,25 @@ def _run(arguments: list[str]) -> int:
     parser.add_argument(
         "--profile", choices=("echo", "chat"), default="chat", help="of --server (default: chat)"
     )
-    options = parser.parse_args(arguments)
-    _check(options)
+    options = _checked(parser.parse_args(arguments))
     pythons = options.python or [sys.executable]
-    among = contestants.ours(_versions(options.versions), pythons)
+    contestants = lineup.ours(lineup.versions_named(options.versions), pythons)
     missing = []
     with tempfile.TemporaryDirectory(prefix="chat-floors-") as folder:
         if not options.no_floors:
-            floors, why_not = contestants.floors(Path(folder))
-            among += [*floors, contestants.tutorial(pythons[0])]
+            floors, why_not = lineup.floors(Path(folder))
+            contestants += [*floors, lineup.tutorial(pythons[0])]
             missing += [why_not] if why_not else []
         for text in options.server:
-            among.append(contestants.theirs(text, options.profile, among))
+            contestants.append(lineup.theirs(text, options.profile, contestants))
         path = options.out / "result.json"
-        run = _measure(among, options, "run", path, missing)
+        run = _measure(contestants, options, "run", path, missing)
     view = View(run.result)
-    answered = answer.answer(view)
-    if answered.rows:  # with --only it may be that nothing was asked that it answers
-        print(f"\n{tables.terminal(answered)}")
-    _tell(*answer.sentences(view), *tables.format_troubles(view))
+    answers = answer.answer(view)
+    # With --only nothing may have been measured that it answers from.
+    if answers.rows:
+        print(f"\n{tables.terminal(answers)}")
+    _print_wrapped(*answer.sentences(view), *tables.format_troubles(view))
     print(f"\n{path}")
     _write_report(path, options.out)
     return _ended(run)
@@ -234,70 +193,70 @@ def _aa(arguments: list[str]) -> int:
     )
     parser.add_argument("--versions", default="v4", metavar="ONE", help="which (default: v4)")
     parser.add_argument("--python", metavar="PATH", help="run it under this interpreter")
-    options = parser.parse_args(arguments)
-    _check(options)
-    versions = _versions(options.versions)
+    options = _checked(parser.parse_args(arguments))
+    versions = lineup.versions_named(options.versions)
     if len(versions) != 1:
-        raise UsageError(f"aa: one version at a time, not {options.versions}")
-    (one,) = contestants.ours(versions, [options.python or sys.executable])
-    twins = [dataclasses.replace(one, id=f"{one.id} {letter}") for letter in "AB"]
+        raise CommandError(f"aa: one version at a time, not {options.versions}")
+    (one,) = lineup.ours(versions, [options.python or sys.executable])
+    twins = [dataclasses.replace(one, name=f"{one.name} {letter}") for letter in "AB"]
     path = options.out / ("aa.json" if options.size == "full" else f"aa-{options.size}.json")
-    run = _measure(twins, options, "aa", path, [])
+    run = _measure(twins, options, "aa", path)
     view = View(run.result)
-    _tell(*tables.format_troubles(view))
+    _print_wrapped(*tables.format_troubles(view))
     print(f"\n{tables.terminal(compare.against_itself(view))}\n\n{path}")
     return _ended(run)
 
 
 def _ended(run: Run) -> int:
-    if run.result["interrupted"]:
-        print(
-            f"benchmarks: interrupted; {len(run.result['trials'])} trials kept, --resume goes on",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+    if not run.result["interrupted"]:
+        return 0
+    kept = f"{len(run.result['trials'])} trials kept, --resume goes on"
+    print(f"benchmarks: interrupted; {kept}", file=sys.stderr)
+    return 130
 
 
 def _measure(
-    among: list[Contestant],
+    contestants: list[Contestant],
     options: argparse.Namespace,
     kind: str,
     path: Path,
-    missing: list[str],
+    missing: Sequence[str] = (),
 ) -> Run:
     """Make the plan, say what is coming, and measure."""
     rounds = ROUNDS[options.size] if options.trials is None else options.trials
     try_folder(options.out)
-    machine.raise_descriptor_limit()
-    experiments = _experiments(options.only)
-    plan = Plan(among, experiments, options.size, rounds, options.server_cores)
-    progress = tables.Progress()
+    system.raise_descriptor_limit()
+    experiments = [EXPERIMENTS[name] for name in options.experiments]
+    plan = Plan(contestants, experiments, options.size, rounds, options.server_cores)
+    progress = Progress()
     run = Run(plan, kind, path, progress.show, missing)
+    if options.resume and not path.exists():
+        raise ResultError(f"there is no {path} to go on with")
     if options.resume:
-        run.go_on_with(resumable(path))
+        run.resume(load_result(path))
     elif path.exists():
         path.replace(kept_name(path))
-    _tell(*_announcement(run))
+    _print_wrapped(*_announcement(run))
 
-    def on_experiment(experiment: str) -> None:
+    def on_experiment(name: str) -> None:
         progress.clear()
         if kind == "run":
-            print(tables.format_experiment(View(run.result), experiment), flush=True)
+            print(tables.format_experiment(View(run.result), name), flush=True)
 
     try:
         run.everything(on_experiment)
     finally:
         progress.clear()
-    if run.result["interrupted"] and run.result["trials"]:  # what was under way
+    # The tables of the experiment that was under way.
+    if run.result["interrupted"] and run.result["trials"]:
         on_experiment(run.result["trials"][-1]["experiment"])
     return run
 
 
 def _announcement(run: Run) -> list[str]:
-    """What will be done, how long it takes, and what this machine is short of."""
+    """What will be done, how long it takes, and what this machine lacks."""
     plan, described = run.plan, run.result["machine"]
-    names = ", ".join(contestant.id for contestant in plan.contestants)
+    names = ", ".join(contestant.name for contestant in plan.contestants)
     lines = [
         f"{names}: {run.trials_planned()} trials, about {duration(run.seconds_planned())}."
         " Every trial is kept: Ctrl-C, then --resume, goes on later.",
@@ -310,8 +269,9 @@ def _announcement(run: Run) -> list[str]:
             "One core only: server and load generator share it, so rates and latencies say little."
             " Compare the server's CPU time, or use a machine with two cores."
         )
-    needed, limit = plan.descriptors(), described["descriptors"]
-    if limit is not None and needed > limit:
+    limit = described["descriptors"]
+    needs = (descriptors_needed(group.experiment, group.point) for group in plan.groups())
+    if limit is not None and (needed := max(needs, default=0)) > limit:
         lines.append(
             f"Too few descriptors: {limit:,} are allowed, the largest points need {needed:,} and"
             f" are left out. To have them: ulimit -n {needed}"
@@ -319,36 +279,21 @@ def _announcement(run: Run) -> list[str]:
     return lines
 
 
-def _check(options: argparse.Namespace) -> None:
-    """Raise UsageError for what can be told to be wrong before anything is started or compiled."""
+def _checked(options: argparse.Namespace) -> argparse.Namespace:
+    """The options, and the `experiments` that they name. Raises CommandError for mistakes."""
     if options.trials is not None and options.trials < 1:
-        raise UsageError("--trials: at least 1")
+        raise CommandError("--trials: at least 1")
     if options.server_cores < 1:
-        raise UsageError("--server-cores: at least 1")
-    _experiments(options.only)
-
-
-def _experiments(text: str | None) -> list[str]:
-    if text is None:
-        return list(EXPERIMENTS)
-    asked = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = [name for name in asked if name not in EXPERIMENTS]
-    if unknown or not asked:
-        raise UsageError(
+        raise CommandError("--server-cores: at least 1")
+    names = [name.strip() for name in (options.only or "").split(",") if name.strip()]
+    unknown = [name for name in names if name not in EXPERIMENTS]
+    if unknown or (options.only is not None and not names):
+        raise CommandError(
             f"--only: no experiment {', '.join(unknown) or 'named'};"
             f" there are {', '.join(EXPERIMENTS)}"
         )
-    return [name for name in EXPERIMENTS if name in asked]
-
-
-def _versions(text: str | None) -> list[str]:
-    """Full names for `v2,v4`; without them all four."""
-    if text is None:
-        return list(launcher.VERSIONS)
-    try:
-        return contestants.versions_named(text)
-    except ContestantError as error:
-        raise UsageError(f"--versions: {error}") from None
+    options.experiments = [name for name in EXPERIMENTS if name in names or options.only is None]
+    return options
 
 
 if __name__ == "__main__":

@@ -1,26 +1,26 @@
 """One scripted conversation with each of the four servers, side by side.
 
-On a wide terminal the four stand in four columns, on one of 80 in two rows of two.
-
 What is printed is what the clients received, nothing else. No step waits for time to pass: after
 each one every client sends `/ping`, and by rule D4 the answer comes after everything that the step
 caused. So the output is the same on every run.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import sys
 import textwrap
 
-from harness import launcher
+from harness.launcher import VERSIONS, RunningServer
 from harness.line_client import Closed, LineClient
+from harness.server_under_test import ServerUnderTest
 
 MAX_WIDTH = 120  # characters of the whole table: more would only be white space
-ANSWER_SECONDS = 5.0  # a server that says nothing for so long has failed
 LEAST_COLUMN = 21  # characters in which "alice < * hello alice" fits
+ANSWER_SECONDS = 5.0  # a server that says nothing for so long has failed
 
-# Who does what. A line typed by a client that has not come yet is its name.
+# Who does what. A client that has not come yet types its name.
 SCRIPT = (
     ("alice", "alice"),
     ("bob", "bob"),
@@ -34,20 +34,21 @@ SCRIPT = (
     ("alice", "is carol still here?"),
 )
 
+# What separates columns, what separates steps, and the arrow from a client to what it received.
+DRAWN = ("\u2502", "\u2500", "\u25c2")
+INDENT = " " * 8  # of the further lines of a text that was received
 STYLES = {"heading": "1", "!": "31", "*": "2", "@": "35", "differs": "33", "same": "2"}
 
-Seen = tuple[tuple[str, str], ...]  # what one step made visible: (client, received line) pairs
+# What one step made visible: pairs of a client and a line that it received.
+Seen = tuple[tuple[str, str], ...]
 
 
 class DemoError(Exception):
     """A server did not answer the way the script needs; one line."""
 
 
-def play(server: launcher.RunningServer) -> list[Seen]:
-    """Play SCRIPT to one server; for each step, what each client received because of it.
-
-    Raises DemoError when the server does not keep to the protocol.
-    """
+def play(server: RunningServer) -> list[Seen]:
+    """Play SCRIPT to one server; what each client received in each step. Raises DemoError."""
     present: dict[str, LineClient] = {}
     steps: list[Seen] = []
     with contextlib.ExitStack() as connections:
@@ -56,17 +57,16 @@ def play(server: launcher.RunningServer) -> list[Seen]:
                 seen: list[tuple[str, str]] = []
                 if actor not in present:
                     client = LineClient(server.address, ANSWER_SECONDS)
-                    connections.callback(client.close)
+                    present[actor] = connections.enter_context(client)
                     client.send_line(line)
                     welcome = f"* hello {actor}"
                     seen += [(actor, text) for text in [*client.read_until(welcome), welcome]]
-                    present[actor] = client
                 elif line == "/quit":
                     leaver = present.pop(actor)
                     leaver.send_line(line)
                     seen += [(actor, text) for text in leaver.read_to_end()]
-                    # No rule says that the others hear of it before she sees the end, so here
-                    # the barrier alone would not do: wait for the notice itself.
+                    # No rule says that the others hear of it before she sees the end. So the
+                    # barrier is not enough here: wait for the notice itself.
                     if server.profile == "chat":
                         for name, client in present.items():
                             notice = f"* {actor} left"
@@ -87,79 +87,61 @@ def play(server: launcher.RunningServer) -> list[Seen]:
     return steps
 
 
-def heading(actor: str, line: str) -> str:
-    """What happens in one step, in words."""
-    if actor == line:
-        return f"{actor} joins"
-    return f'{actor} sends "{line}"'
-
-
 def render(transcripts: dict[str, list[Seen]], width: int, colour: bool, plain: bool) -> str:
     """The four transcripts, then what to look for; no row is wider. `plain` keeps to ASCII."""
-    vertical, horizontal, arrow = ("|", "-", "<") if plain else ("\u2502", "\u2500", "\u25c2")
+    vertical, horizontal, arrow = ("|", "-", "<") if plain else DRAWN
     divider = f" {vertical} "
     width = min(MAX_WIDTH, width)
     versions = list(transcripts)
-    abreast = columns_abreast(width, len(divider))
-    column = (width - len(divider) * (abreast - 1)) // abreast
-    rule = horizontal * (column * abreast + len(divider) * (abreast - 1))
+    least = LEAST_COLUMN + len(divider)
+    abreast = next((count for count in (4, 2) if least * count <= width + len(divider)), 1)
+    column = (width + len(divider)) // abreast - len(divider)
+    rule = horizontal * ((column + len(divider)) * abreast - len(divider))
     rows_of_versions = [versions[i : i + abreast] for i in range(0, len(versions), abreast)]
 
     def paint(text: str, style: str | None) -> str:
         return f"\x1b[{STYLES[style]}m{text}\x1b[0m" if colour and style in STYLES else text
 
     def cell(seen: Seen) -> list[tuple[str, str | None]]:
-        rows = []
+        rows: list[tuple[str, str | None]] = []
         for name, text in seen:
-            wrapped = textwrap.wrap(
-                f"{name:5} {arrow} {text}", column, subsequent_indent=" " * 8, drop_whitespace=True
-            )
-            rows += [(row, text[0]) for row in wrapped]
+            line = f"{name:5} {arrow} {text}"
+            rows += [
+                (row, text[0]) for row in textwrap.wrap(line, column, subsequent_indent=INDENT)
+            ]
         return rows or [("-", "same")]
 
     def names(row_of_versions: list[str]) -> str:
-        return divider.join(paint(f"{name:{column}}", "heading") for name in row_of_versions)
+        names = [paint(f"{name:{column}}", "heading") for name in row_of_versions]
+        return divider.join(names).rstrip()
 
-    def wrap(text: str, first: str = "", further: str = "") -> list[str]:
-        return textwrap.wrap(text, len(rule), initial_indent=first, subsequent_indent=further)
-
-    out = [names(rows_of_versions[0]).rstrip()] if len(rows_of_versions) == 1 else []
+    out = [names(versions)] if len(rows_of_versions) == 1 else []
     out.append(rule)
     for number, (actor, line) in enumerate(SCRIPT):
-        what = f"{number + 1}. {heading(actor, line)}"
-        groups = alike(transcripts, number)
-        verdict = "same for all" if len(groups) == 1 else "differs"
-        style = "differs" if verdict == "differs" else "same"
+        action = "joins" if actor == line else f'sends "{line}"'
+        what = f"{number + 1}. {actor} {action}"
+        same = len(alike(transcripts, number)) == 1
+        verdict, style = ("same for all", "same") if same else ("differs", "differs")
         space = len(rule) - len(what) - len(verdict)
         if space > 0:
             out.append(paint(what, "heading") + " " * space + paint(verdict, style))
         else:
-            out += [paint(row, "heading") for row in wrap(what)]
+            out += [paint(row, "heading") for row in textwrap.wrap(what, len(rule))]
             out.append(paint(verdict, style))
         for row_of_versions in rows_of_versions:
             # With more than one row of them, each has to say whose transcripts they are.
             if len(rows_of_versions) > 1:
-                out.append(names(row_of_versions).rstrip())
+                out.append(names(row_of_versions))
             cells = [cell(transcripts[version][number]) for version in row_of_versions]
-            for row in range(max(map(len, cells))):
-                parts = []
-                for rows in cells:
-                    text, kind = rows[row] if row < len(rows) else ("", None)
-                    parts.append(paint(f"{text:{column}}", kind))
+            for row in itertools.zip_longest(*cells, fillvalue=("", None)):
+                parts = [paint(f"{text:{column}}", kind) for text, kind in row]
                 out.append(divider.join(parts).rstrip())
         out.append(rule)
-    out += wrap(f'"bob {arrow} TEXT": bob\'s client received TEXT.  "-": nobody received anything.')
+    legend = f'"bob {arrow} TEXT": bob\'s client received TEXT.  "-": nobody received anything.'
+    out += textwrap.wrap(legend, len(rule))
     for remark in remarks(transcripts):
-        out += wrap(remark, "* ", "  ")
+        out += textwrap.wrap(f"* {remark}", len(rule), subsequent_indent="  ")
     return "\n".join(out)
-
-
-def columns_abreast(width: int, divider: int) -> int:
-    """How many transcripts fit beside each other: four, two, or one."""
-    for abreast in (4, 2):
-        if LEAST_COLUMN * abreast + divider * (abreast - 1) <= width:
-            return abreast
-    return 1
 
 
 def alike(transcripts: dict[str, list[Seen]], number: int) -> list[list[str]]:
@@ -179,13 +161,13 @@ def remarks(transcripts: dict[str, list[Seen]]) -> list[str]:
     for number in range(len(SCRIPT)):
         groups = alike(transcripts, number)
         if len(groups) > 1:
-            told = "; ".join(
+            difference = "; ".join(
                 f"{' and '.join(group)}: {audience(number, transcripts[group[0]][number])}"
                 for group in groups
             )
-            steps_of.setdefault(told, []).append(str(number + 1))
-    for told, steps in steps_of.items():
-        result.append(f"{'Steps' if len(steps) > 1 else 'Step'} {', '.join(steps)} - {told}.")
+            steps_of.setdefault(difference, []).append(str(number + 1))
+    for difference, steps in steps_of.items():
+        result.append(f"{'Steps' if len(steps) > 1 else 'Step'} {', '.join(steps)} - {difference}.")
     return result
 
 
@@ -201,31 +183,22 @@ def audience(number: int, seen: Seen) -> str:
     everybody_else = others == room - {actor}
     if not others:
         return "only who acts receives anything" if to_actor else "nobody receives anything"
+    names = " and ".join(sorted(others))
     if to_actor:
-        return "the others are told too" if everybody_else else f"{_names(others)} is told too"
+        return "the others are told too" if everybody_else else f"{names} is told too"
     if everybody_else:
         return "the others receive it, who sent it does not"
-    return f"{_names(others)} alone receives it"
-
-
-def _names(names: set[str]) -> str:
-    return " and ".join(sorted(names))
+    return f"{names} alone receives it"
 
 
 def run() -> None:
-    """Start all four, play, stop them, print. Raises DemoError or launcher.LaunchError."""
-    transcripts = {}
+    """Start all four, play, stop them, print. Raises DemoError or LaunchError."""
     with contextlib.ExitStack() as servers:
-        for version in launcher.VERSIONS:
-            command = launcher.server_command(version)
-            profile = launcher.PROFILES[version]
-            server = servers.enter_context(launcher.launch(version, command, profile=profile))
-            transcripts[version] = play(server)
+        transcripts = {
+            version: play(servers.enter_context(ServerUnderTest.ours(version).start()))
+            for version in VERSIONS
+        }
     width = shutil.get_terminal_size((80, 24)).columns
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    try:
-        "\u2502\u2500\u25c2".encode(sys.stdout.encoding or "ascii")
-        plain = False
-    except UnicodeEncodeError:
-        plain = True
+    plain = b"?" in "".join(DRAWN).encode(sys.stdout.encoding or "ascii", errors="replace")
     print(render(transcripts, width, colour, plain))

@@ -1,116 +1,95 @@
 """Question: what does it cost to come and go?
 
-Method: a session connects, sends a name and `/quit`, reads to the end of input, and is checked:
-greeting, hello and bye, once each. Name and `/quit` go out together, so that a session is one
-exchange. Paced: sessions begin at random moments of a fixed rate; server CPU time per session,
-duration from the due time. Saturated: ten slots, each of which begins again at once; capacity.
+Method: a session connects, sends a name and `/quit` together, reads to the end of input, and is
+checked: greeting, hello and bye, once each. Paced: sessions begin at random moments of a fixed
+rate; server CPU time per session, duration from the due time. Saturated: ten sessions at a time,
+each followed by another at once; capacity.
 
 Expect: a thread that has to be started and ended for every session, and a task with its transport
-that has to be made and taken apart, to cost more than an entry in the tables of a select() loop.
+that has to be made and taken apart, cost more than an entry in the tables of a select() loop.
 """
 
 import re
+from dataclasses import dataclass
 
-from benchmarks.arithmetic.metrics import label
-from benchmarks.arithmetic.results import View
-from benchmarks.arithmetic.statistics import percentile
-from benchmarks.arithmetic.wording import best_and_worst
+from benchmarks.experiments.experiment import Experiment, Parameters, Point, sizes
 from benchmarks.load import paced, saturated
 from benchmarks.load.connections import Broken, Load, Lost, monotonic_ns, shown
-from benchmarks.showing.pictures import Panel, Picture, bars_of
-from benchmarks.showing.tables import Table, by_server
+from benchmarks.result.figure import Panel, Picture, bars_of
+from benchmarks.result.metrics import label
+from benchmarks.result.statistics import percentile
+from benchmarks.result.status import Outcome
+from benchmarks.result.table import Table, by_server
+from benchmarks.result.view import View
 
-TITLE = "Churn: clients that come and go"
-QUESTION = "What does a whole session cost, from connect to close?"
-PROFILES = ("echo", "chat")
-KINDS = ("ours", "floor", "theirs")
 CPU_PER = "session"
 GREETING = re.compile(rb"\* \S+: enter your name")
 OF_OTHERS = re.compile(rb"\* n\d{7} (joined|left)")
-SIZES = {
-    "smoke": {"seconds": 0.06, "warmup": 0.01, "rates": [500], "concurrent": [2]},
-    "quick": {"seconds": 0.4, "warmup": 0.1, "rates": [500], "concurrent": []},
-    "full": {"seconds": 1.0, "warmup": 0.2, "rates": [500], "concurrent": [10]},
-}
 
 
-def points(parameters: dict) -> list[dict]:
-    """Sessions per second, then sessions under way at a time."""
-    return [
-        *({"mode": "paced", "rate": rate} for rate in parameters["rates"]),
-        *({"mode": "saturated", "concurrent": count} for count in parameters["concurrent"]),
-    ]
+@dataclass
+class Session:
+    """One client from connect to close."""
 
+    name: bytes
+    began: int
+    received: bytes = b""
 
-def clients_needed(point: dict) -> int:
-    """How many connections a point has open at a time, about."""
-    return point.get("concurrent", 10)
-
-
-def seconds(point: dict, parameters: dict) -> float:
-    """How long the load of one trial takes."""
-    return parameters["warmup"] + parameters["seconds"]
+    def check(self) -> None:
+        """Raise Lost if it was not what it has to be, apart from what is said of others."""
+        lines = self.received.split(b"\n")
+        own = [line for line in lines if self.name in line or not OF_OTHERS.fullmatch(line)]
+        expected = [b"* hello " + self.name, b"* bye " + self.name, b""]
+        if not GREETING.fullmatch(own[0]) or own[1:] != expected:
+            raise Lost(f"the session of {self.name.decode()} got {shown(self.received)}")
 
 
 class Sessions:
-    """The sessions under way, and how long those took that have ended."""
+    """The sessions under way, and how long the finished ones took."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
         self.wait = paced.wait_function(load.poller)
         self.started = 0
-        self.names: dict[int, bytes] = {}
-        self.began: dict[int, int] = {}
-        self.received: dict[int, bytes] = {}
-        self.ended: list[tuple[int, int]] = []  # when each began or was due, and ended
+        self.under_way: dict[int, Session] = {}
+        # When each began, or was due, and when it ended.
+        self.ended: list[tuple[int, int]] = []
 
     def begin(self, due: int = 0) -> None:
-        """One more."""
         self.started += 1
-        name = b"n%07d" % self.started
-        began = due or monotonic_ns()
+        session = Session(b"n%07d" % self.started, due or monotonic_ns())
         fd = self.load.open()
-        self.names[fd], self.began[fd], self.received[fd] = name, began, b""
-        self.load.send(fd, name + b"\n/quit\n")
+        self.under_way[fd] = session
+        self.load.send(fd, session.name + b"\n/quit\n")
 
     def turn(self, until: int) -> int:
-        """Read what has come, or wait for it until then; returns how many sessions ended."""
+        """Read what is there, or wait for it until then; returns how many sessions ended."""
         before = len(self.ended)
         ready = self.load.poller.poll(0)
         if not ready:
             self.wait(max(0, until - monotonic_ns()) / 1e9)
         for fd, _ in ready:
             count = self.load.sockets[fd].recv_into(self.load.buffer)
-            self.received[fd] += self.load.view[:count]
+            session = self.under_way[fd]
+            session.received += self.load.view[:count]
             if count == 0:
-                self.ended.append((self.began.pop(fd), monotonic_ns()))
+                self.ended.append((session.began, monotonic_ns()))
                 self.load.close(fd)
-                check(self.names.pop(fd), self.received.pop(fd))
+                self.under_way.pop(fd).check()
         return len(self.ended) - before
 
     def finish(self) -> None:
-        """Wait for the end of those under way."""
         until = monotonic_ns() + int(self.load.patience * 1e9)
-        while self.names and monotonic_ns() < until:
+        while self.under_way and monotonic_ns() < until:
             self.turn(until)
-        if self.names:
-            name, received = next(iter(self.names.values())), next(iter(self.received.values()))
+        for session in self.under_way.values():
             raise Lost(
-                f"{len(self.names)} sessions never came to an end;"
-                f" that of {name.decode()} got {shown(received)}"
+                f"{len(self.under_way)} sessions never came to an end;"
+                f" that of {session.name.decode()} got {shown(session.received)}"
             )
 
 
-def check(name: bytes, received: bytes) -> None:
-    """Raise Lost if a session was not what it has to be, apart from what is said of others."""
-    own = [line for line in received.split(b"\n") if name in line or not OF_OTHERS.fullmatch(line)]
-    expected = [b"* hello " + name, b"* bye " + name, b""]
-    if not GREETING.fullmatch(own[0]) or own[1:] != expected:
-        raise Lost(f"the session of {name.decode()} got {shown(received)}")
-
-
-def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
-    """One trial, in the load generator's process."""
+def drive(load: Load, point: Point, parameters: Parameters, seed: int) -> Outcome:
     sessions = Sessions(load)
     if point["mode"] == "paced":
         return drive_paced(sessions, point["rate"], parameters, seed)
@@ -127,15 +106,17 @@ def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
     measured = sessions.ended[before:]
     sessions.finish()
     metrics = metrics_of(load, measured) | {"sessions_per_s": len(measured) / load.seconds}
-    return {"metrics": metrics, **saturated.limit(metrics)}
+    return saturated.judged(metrics)
 
 
-def drive_paced(sessions: Sessions, rate: float, parameters: dict, seed: int) -> dict:
+def drive_paced(sessions: Sessions, rate: float, parameters: Parameters, seed: int) -> Outcome:
     """Sessions that begin at random moments."""
     load, warmup = sessions.load, parameters["warmup"]
-    due = paced.arrivals(rate, warmup + parameters["seconds"], seed)
+    arrivals = paced.arrivals(rate, warmup + parameters["seconds"], seed)
     start = monotonic_ns()
-    opens, closes = (start + int(s * 1e9) for s in (warmup, warmup + parameters["seconds"]))
+    opens = start + int(warmup * 1e9)
+    closes = start + int((warmup + parameters["seconds"]) * 1e9)
+    due = [*(start + at for at in arrivals), closes]
     late = following = 0
     is_open = False
     while (now := monotonic_ns()) < closes:
@@ -143,13 +124,11 @@ def drive_paced(sessions: Sessions, rate: float, parameters: dict, seed: int) ->
             load.open_window()
             is_open = True
             late = 0
-        while following < len(due) and start + due[following] <= now:
-            at = start + due[following]
-            late += now - at > paced.LATE_NS
-            sessions.begin(at)
+        while due[following] <= now:
+            late += now - due[following] > paced.LATE_NS
+            sessions.begin(due[following])
             following += 1
-        next_due = start + due[following] if following < len(due) else closes
-        sessions.turn(min(next_due, closes, closes if is_open else opens))
+        sessions.turn(min(due[following], closes if is_open else opens))
     load.note_client_share()
     sessions.finish()
     load.close_window()
@@ -158,10 +137,10 @@ def drive_paced(sessions: Sessions, rate: float, parameters: dict, seed: int) ->
     metrics = metrics_of(load, measured)
     metrics["on_time_share"] = 1 - late / len(measured)
     metrics["kept_share"] = 1 - owing / len(measured)
-    return {"metrics": metrics, **paced.limit(metrics)}
+    return paced.judged(metrics)
 
 
-def metrics_of(load: Load, measured: list[tuple[int, int]]) -> dict:
+def metrics_of(load: Load, measured: list[tuple[int, int]]) -> dict[str, float]:
     """What the sessions of the window took."""
     if not measured:
         raise Broken("no session came to its end while it was measured")
@@ -175,32 +154,50 @@ def metrics_of(load: Load, measured: list[tuple[int, int]]) -> dict:
 
 
 def tables(view: View) -> list[Table]:
-    """CPU time and duration of sessions that come at a rate, then capacity."""
-    found = []
-    for point in view.points("churn", mode="paced"):
-        title = f"Sessions at {point['rate']:,} per second"
-        metrics = ["server_cpu_us", "p50_ms", "p99_ms"]
-        found.append(by_server(view, "churn", point, metrics, title=title, per=CPU_PER))
-    for point in view.points("churn", mode="saturated"):
-        title = f"Saturated: {point['concurrent']} sessions at a time, each followed by another"
-        metrics = ["server_cpu_us", "sessions_per_s"]
-        found.append(by_server(view, "churn", point, metrics, title=title, per=CPU_PER))
-    return found
+    paced, saturated = view.points("churn", mode="paced"), view.points("churn", mode="saturated")
+    latency, rate = ["server_cpu_us", "p50_ms", "p99_ms"], ["server_cpu_us", "sessions_per_s"]
+    title = "Saturated: {concurrent} sessions at a time, each followed by another"
+    return [
+        *by_server(paced, latency, "Sessions at {rate:,} per second", CPU_PER),
+        *by_server(saturated, rate, title, CPU_PER),
+    ]
 
 
 def picture(view: View) -> Picture:
-    """What a session costs."""
     panels = []
     for point in view.points("churn"):
-        paced_at = f"at {point['rate']:,} per second" if "rate" in point else "at saturation"
-        bars = bars_of(view, "churn", point, {"server_cpu_us": ""})
-        panels.append(Panel(f"{label('server_cpu_us', CPU_PER)}, {paced_at}", bars=bars))
+        load = f"at {point['rate']:,} per second" if "rate" in point else "at saturation"
+        bars = bars_of(point, {"server_cpu_us": ""})
+        panels.append(Panel(f"{label('server_cpu_us', CPU_PER)}, {load}", bars=bars))
     return Picture("churn", "What it costs to come and go", panels, columns=2)
 
 
 def sentence(view: View) -> str:
-    """Whose sessions cost least, and most."""
     for point in view.points("churn", mode="paced"):
-        if costs := best_and_worst(view, "churn", point, "server_cpu_us"):
+        if costs := point.best_and_worst("server_cpu_us"):
             return f"CPU time of a session, from connect to close: {costs}."
     return ""
+
+
+EXPERIMENT = Experiment(
+    name="churn",
+    title="Churn: clients that come and go",
+    question="What does a whole session cost, from connect to close?",
+    kinds=("ours", "floor", "theirs"),
+    sizes=sizes(
+        seconds=(0.06, 0.4, 1.0),
+        warmup=(0.01, 0.1, 0.2),
+        rates=([500], [500], [500]),
+        concurrent=([2], [], [10]),
+    ),
+    points=lambda parameters: [
+        *({"mode": "paced", "rate": rate} for rate in parameters["rates"]),
+        *({"mode": "saturated", "concurrent": count} for count in parameters["concurrent"]),
+    ],
+    clients_needed=lambda point: point.get("concurrent", 10),
+    drive=drive,
+    tables=tables,
+    picture=picture,
+    sentence=sentence,
+    cpu_per=CPU_PER,
+)

@@ -4,84 +4,46 @@ Method: ten clients send `/ping` at random moments of a fixed rate together (so 
 the interpreter's switch interval), first alone, then beside one and beside four clients that send
 `/work 50` in a closed loop. Latency from the due time, as a curve from p50 to p99.9.
 
-Expect: the single loops of v2 and v3 to stand still for as long as somebody's work takes, and for
-four times as long with four of them. Here threads win: v1 and v4 (whose work runs in a thread,
-too) let others in whenever the interpreter's lock changes hands, every 5 ms
-(sys.getswitchinterval), or at once where there is no such lock.
-
-v1's median still depends on the rate, but has no jumps: who finds nobody else waiting waits for the
-whole 5 ms (50 to 200 requests per second: 5.3 ms), who comes while others wait for the rest of
-theirs (400/s: 4.1 ms, 1600/s: 3.4 ms). Its p99 stays at about 10 ms.
+Expect: the single loops of v2 and v3 stand still for as long as somebody's work takes, and four
+times as long with four of them. Here threads win: v1 and v4 (whose work runs in a thread, too) let
+others in whenever the interpreter's lock changes hands, every 5 ms (sys.getswitchinterval), or at
+once where there is no such lock.
 """
 
-from benchmarks.arithmetic.results import View
-from benchmarks.arithmetic.wording import best_and_worst
+from benchmarks.experiments.experiment import Experiment, Parameters, Point, sizes
 from benchmarks.load.connections import Load
-from benchmarks.load.paced import Paced
+from benchmarks.load.paced import Paced, Schedule, Traffic
 from benchmarks.load.workers import Workers
-from benchmarks.showing.pictures import Panel, Picture, percentile_lines
-from benchmarks.showing.tables import Table, by_server
+from benchmarks.result.figure import Panel, Picture, percentile_lines
+from benchmarks.result.status import Outcome
+from benchmarks.result.table import Table, by_server
+from benchmarks.result.view import View
 
-TITLE = "Work: the neighbours of a CPU-bound client"
-QUESTION = "What do ten others feel while one client, or four, keep the CPU busy?"
-PROFILES = ("echo", "chat")
-KINDS = ("ours", "tutorial", "theirs")
 OTHERS = 10
 WORK_MS = 50
-SIZES = {
-    "smoke": {"seconds": 0.2, "warmup": 0.02, "workers": [1], "rate": 100},
-    "quick": {"seconds": 0.6, "warmup": 0.1, "workers": [1], "rate": 300},
-    "full": {"seconds": 4.0, "warmup": 0.3, "workers": [0, 1, 4], "rate": 300},
-}
 
 
-def points(parameters: dict) -> list[dict]:
-    """Without work, and with so many who ask for it."""
-    return [
-        {"workers": workers, "work_ms": WORK_MS, "others": OTHERS, "rate": parameters["rate"]}
-        for workers in parameters["workers"]
-    ]
-
-
-def clients_needed(point: dict) -> int:
-    """How many connections a point opens."""
-    return point["workers"] + point["others"]
-
-
-def seconds(point: dict, parameters: dict) -> float:
-    """How long the load of one trial takes."""
-    return parameters["warmup"] + parameters["seconds"]
-
-
-def drive(load: Load, point: dict, parameters: dict, seed: int) -> dict:
-    """One trial, in the load generator's process."""
+def drive(load: Load, point: Point, parameters: Parameters, seed: int) -> Outcome:
     clients = load.connect(point["workers"] + point["others"])
     load.join(clients)
-    workers = Workers(load, clients[: point["workers"]], point["work_ms"])
-    until = parameters["warmup"] + parameters["seconds"]
+    busy, others = clients[: point["workers"]], clients[point["workers"] :]
+    workers = Workers(load, busy, point["work_ms"])
+    warmup, window = parameters["warmup"], parameters["seconds"]
 
     def on_tick(seconds: float) -> None:
-        workers.asking = seconds < until
+        workers.asking = seconds < warmup + window
 
-    paced = Paced(
-        load,
-        clients[point["workers"] :],
-        rate=point["rate"],
-        warmup=parameters["warmup"],
-        seconds=parameters["seconds"],
-        seed=seed,
-        on_tick=on_tick,
-        keeps=False,
-    )
+    schedule = Schedule(point["rate"], warmup, window, seed)
+    paced = Paced(load, Traffic.pings(others), schedule, on_tick=on_tick, keeps=False)
     workers.begin()
-    outcome = paced.run(aside=workers.aside)
+    outcome = paced.run(aside=dict.fromkeys(busy, workers.on_readable))
     workers.finish()
-    opens, closes = (paced.start + at for at in (paced.opens, paced.ends))
-    outcome["metrics"]["works_per_s"] = workers.per_second(opens, closes)
+    opens, closes = paced.start + paced.opens, paced.start + paced.ends
+    outcome.metrics["works_per_s"] = workers.per_second(opens, closes)
     return outcome
 
 
-def beside(point: dict) -> str:
+def beside(point: Point) -> str:
     """What the others are beside."""
     if not point["workers"]:
         return "Beside nobody"
@@ -90,23 +52,21 @@ def beside(point: dict) -> str:
 
 
 def tables(view: View) -> list[Table]:
-    """Latency of the others, and how much work got done."""
-    found = []
+    tables = []
     for point in view.points("work"):
         metrics = ["p50_ms", "p90_ms", "p99_ms", "p999_ms", "max_ms"]
         metrics += ["works_per_s"] if point["workers"] else []
-        title = f"{beside(point)}: latency of {point['others']} others, {point['rate']}/s"
-        found.append(by_server(view, "work", point, metrics, title=title))
-    return found
+        title = f"{beside(point)}: latency of {{others}} others, {{rate}}/s"
+        tables += by_server([point], metrics, title)
+    return tables
 
 
 def picture(view: View) -> Picture:
-    """The percentiles, each number of workers a panel."""
     panels = [
         Panel(
             "percentile of the others' requests",
             "latency, ms",
-            percentile_lines(view, "work", point),
+            percentile_lines(view, point),
             title=beside(point),
             x_scale="percentile",
             y_scale="log",
@@ -117,9 +77,32 @@ def picture(view: View) -> Picture:
 
 
 def sentence(view: View) -> str:
-    """Whose clients wait least beside busy ones, and whose most."""
-    parts = []
-    for point in view.points("work"):
-        if point["workers"] and (waits := best_and_worst(view, "work", point, "p99_ms")):
-            parts.append(f"{beside(point).lower()}, {waits}")
-    return f"What the others wait at p99: {'; '.join(parts)}." if parts else ""
+    parts = [
+        f"{beside(point).lower()}, {waits}"
+        for point in view.points("work")
+        if point["workers"] and (waits := point.best_and_worst("p99_ms"))
+    ]
+    return f"How long the others wait at p99: {'; '.join(parts)}." if parts else ""
+
+
+EXPERIMENT = Experiment(
+    name="work",
+    title="Work: the neighbours of a CPU-bound client",
+    question="What do ten others feel while one client, or four, keep the CPU busy?",
+    kinds=("ours", "tutorial", "theirs"),
+    sizes=sizes(
+        seconds=(0.2, 0.6, 4.0),
+        warmup=(0.02, 0.1, 0.3),
+        workers=([1], [1], [0, 1, 4]),
+        rate=(100, 300, 300),
+    ),
+    points=lambda parameters: [
+        {"workers": workers, "work_ms": WORK_MS, "others": OTHERS, "rate": parameters["rate"]}
+        for workers in parameters["workers"]
+    ],
+    clients_needed=lambda point: point["workers"] + point["others"],
+    drive=drive,
+    tables=tables,
+    picture=picture,
+    sentence=sentence,
+)

@@ -1,1 +1,1 @@
-"""Loading a server, in a process of its own."""
+"""The load on one server, and what is read of the server from outside."""

@@ -17,7 +17,11 @@ from typing import NoReturn
 
 from benchmarks.load.probe import ServerProbe, waiting_ns
 
-READABLE, WRITABLE = 1, 4  # the values of EPOLLIN and EPOLLOUT
+READABLE = 1  # EPOLLIN
+WRITABLE = 4  # EPOLLOUT
+# The same by what selectors says: EVENT_READ is 1, EVENT_WRITE 2.
+OF_SELECTORS = (0, READABLE, WRITABLE, READABLE | WRITABLE)
+BATCH = 50  # connections that are opened at a time: fewer than any listen backlog holds
 BUFFER_BYTES = 1 << 18
 LAST_PING, LAST_PONG = b"/ping nothing more\n", b"* pong nothing more\n"
 
@@ -25,7 +29,11 @@ monotonic_ns = time.monotonic_ns
 
 
 class Refused(Exception):
-    """The server said `! server full`; the argument is how many clients were in by then."""
+    """The server said `! server full`; `held` is how many clients were in by then."""
+
+    def __init__(self, held: int) -> None:
+        super().__init__("! server full")
+        self.held = held
 
 
 class Broken(Exception):
@@ -44,27 +52,14 @@ class SelectorPoll:
         self.unregister = self.selector.unregister
 
     def register(self, fd: int, events: int) -> None:
-        self.selector.register(fd, self._events(events))
+        self.selector.register(fd, OF_SELECTORS.index(events))
 
     def modify(self, fd: int, events: int) -> None:
-        self.selector.modify(fd, self._events(events))
+        self.selector.modify(fd, OF_SELECTORS.index(events))
 
     def poll(self, timeout: float, maximum: int = -1) -> list[tuple[int, int]]:
-        ready = self.selector.select(timeout)
-        return [
-            (
-                key.fd,
-                READABLE * bool(events & selectors.EVENT_READ)
-                | WRITABLE * bool(events & selectors.EVENT_WRITE),
-            )
-            for key, events in ready
-        ]
-
-    @staticmethod
-    def _events(events: int) -> int:
-        return selectors.EVENT_READ * bool(events & READABLE) | selectors.EVENT_WRITE * bool(
-            events & WRITABLE
-        )
+        """The descriptors that are ready, and for what. `maximum` is epoll's, and not kept."""
+        return [(key.fd, OF_SELECTORS[events]) for key, events in self.selector.select(timeout)]
 
 
 class Load:
@@ -86,16 +81,19 @@ class Load:
         self.profile = profile
         self.patience = patience
         self.sockets: dict[int, socket.socket] = {}
-        self.greeted = 0  # how many clients the server has let in
-        self.pending: dict[int, bytearray] = {}  # what the kernel did not take yet, by client
+        # How many clients the server has let in.
+        self.greeted = 0
+        # What the kernel has not taken yet, by client.
+        self.pending: dict[int, bytearray] = {}
         # What is to be done with clients that are readable while others are waited for.
         self.aside: dict[int, Callable[[int], object]] = {}
         self.buffer = bytearray(BUFFER_BYTES)
         self.view = memoryview(self.buffer)
-        # Made first, so that its descriptor stays below the 1024 that select() can take.
+        # Made before any connection, it has a descriptor below the 1024 that select() can take.
         self.poller = select.epoll() if hasattr(select, "epoll") else SelectorPoll()
         self.probe = ServerProbe(pid, server_cores)
-        self._opened: tuple[int, ...] = ()
+        # What both sides had used when the window was opened.
+        self._opened: dict[str, int] = {}
         self._client_share = 0.0
         self.server_ns = 0
         self.seconds = 0.0
@@ -104,35 +102,33 @@ class Load:
     # Connections
 
     def connect(self, count: int, receive_bytes: int = 0) -> list[int]:
-        """Open `count` connections, each greeted; raises Refused.
-
-        `receive_bytes`, when given, is the receive buffer asked for; it has to be set before the
-        connection is made for the other side to be told so.
-        """
-        made: list[int] = []
-        for start in range(0, count, 50):  # fewer at a time than any server's listen backlog
-            batch = [self.open(receive_bytes) for _ in range(min(50, count - start))]
+        """Open `count` connections, each greeted; raises Refused."""
+        clients: list[int] = []
+        for start in range(0, count, BATCH):
+            batch = [self.open(receive_bytes) for _ in range(min(BATCH, count - start))]
             greetings = self.collect(batch, lambda text: text.endswith(b"\n"))
             for fd in batch:
                 if greetings[fd].startswith(b"! server full"):
                     raise Refused(self.greeted)
                 if not greetings[fd].startswith(b"* "):
                     raise Lost(f"greeted with {greetings[fd][:60]!r}")
-                made.append(fd)
+                clients.append(fd)
                 self.greeted += 1
-        return made
+        return clients
 
     def open(self, receive_bytes: int = 0, wait: bool = True) -> int:
         """Open one connection and return its descriptor; the greeting is still to come.
 
-        Without `wait` the connection itself may be still to come, too.
+        Without `wait` the connection itself may still be to come, too.
         """
         family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
         connection = socket.socket(family, socket.SOCK_STREAM)
+        # The other side is told the size of the buffer when the connection is made.
         if receive_bytes:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         connection.settimeout(self.patience if wait else 0)
-        with contextlib.suppress(BlockingIOError):  # it is under way: as asked for
+        # Without `wait` it is under way, as asked for.
+        with contextlib.suppress(BlockingIOError):
             connection.connect(self.address)
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -141,12 +137,9 @@ class Load:
         self.poller.register(fd, READABLE)
         return fd
 
-    def join(self, clients: list[int], letter: str = "c") -> list[str]:
-        """Give each client a name (all of one length), and leave nothing of it unread.
-
-        Who joins in several lots gives each a letter of its own.
-        """
-        names = [f"{letter}{number:05d}" for number in range(len(clients))]
+    def join(self, clients: list[int]) -> list[str]:
+        """Give each client a name (all of one length), and leave nothing of it unread."""
+        names = [f"c{number:05d}" for number in range(len(clients))]
         for fd, name in zip(clients, names, strict=True):
             self.send(fd, f"{name}\n".encode())
         answers = self.collect(clients, lambda text: b"* hello " in text and text[-1:] == b"\n")
@@ -180,7 +173,8 @@ class Load:
                     count = self.sockets[fd].recv_into(self.buffer)
                     if count == 0 and (fd in waiting or fd not in received):
                         raise Broken("the server closed a connection")
-                    if count == 0:  # it had its say, such as `! server full`
+                    # The server has said what it had to, such as `! server full`.
+                    if count == 0:
                         self.poller.unregister(fd)
                     elif fd in waiting:
                         received[fd] += self.buffer[:count]
@@ -191,15 +185,11 @@ class Load:
     def expect_nothing_more(
         self, clients: Iterable[int], ignored: re.Pattern[bytes] | None = None
     ) -> None:
-        """Raise Lost if the server has anything for these clients that it does not owe them.
-
-        Each asks for one more answer: what was there for it comes before that. Lines that
-        `ignored` matches may come.
-        """
+        """Raise Lost if these clients get more than lines to be ignored and one last answer."""
         for fd in clients:
             self.send(fd, LAST_PING)
-        for came in self.collect(clients, lambda text: text.endswith(LAST_PONG)).values():
-            surplus = came.removesuffix(LAST_PONG)
+        for answer in self.collect(clients, lambda text: text.endswith(LAST_PONG)).values():
+            surplus = answer.removesuffix(LAST_PONG)
             if ignored:
                 surplus = ignored.sub(b"", surplus)
             if surplus:
@@ -225,32 +215,30 @@ class Load:
             raise Broken("the server closed a connection")
         return count
 
-    def send(self, fd: int, data: bytes) -> bool:
-        """Send, keeping for later what the kernel does not take; whether nothing is kept."""
+    def send(self, fd: int, data: bytes) -> None:
+        """Send, and keep for later what the kernel does not take."""
         if fd in self.pending:
             self.pending[fd] += data
-            return False
+            return
         try:
             sent = self.sockets[fd].send(data)
         except BlockingIOError:
             sent = 0
-        if sent == len(data):
-            return True
-        self.pending[fd] = bytearray(data[sent:])  # a server may keep us waiting for megabytes
-        self.poller.modify(fd, READABLE | WRITABLE)
-        return False
+        if sent < len(data):
+            # A bytearray, because a server may keep us waiting with megabytes.
+            self.pending[fd] = bytearray(data[sent:])
+            self.poller.modify(fd, READABLE | WRITABLE)
 
     def on_writable(self, fd: int) -> None:
-        """Send what was kept."""
         kept = self.pending[fd]
-        with contextlib.suppress(BlockingIOError):  # then it is not writable after all
+        # It may not be writable after all.
+        with contextlib.suppress(BlockingIOError):
             del kept[: self.sockets[fd].send(kept)]
         if not kept:
             del self.pending[fd]
             self.poller.modify(fd, READABLE)
 
     def close(self, fd: int) -> None:
-        """Close one connection."""
         self.poller.unregister(fd)
         self.pending.pop(fd, None)
         self.sockets.pop(fd).close()
@@ -259,48 +247,41 @@ class Load:
 
     def open_window(self) -> None:
         """Warm-up is over: from here on everything counts."""
-        self._opened = self._counters()
+        self._opened = self._used()
 
     def close_window(self) -> None:
         """Stop counting; `seconds` and `metrics` tell what the window cost both sides."""
-        closed = self._counters()
-        wall, self.server_ns, idle, client_ns, waited, faults = (
-            end - start for start, end in zip(self._opened, closed, strict=True)
-        )
+        used = {name: value - self._opened[name] for name, value in self._used().items()}
+        wall, self.server_ns, cores = used["wall_ns"], used["server_ns"], self.probe.cores
         self.seconds = wall / 1e9
+        # Our core may be one of the server's.
+        ours = used["client_ns"] if cores and cores & os.sched_getaffinity(0) else 0
+        taken_by_others = len(cores) * wall - used["idle_ns"] - self.server_ns - ours
         self.metrics = {
             "server_cpu_share": self.server_ns / wall,
-            "server_wait_share": self._taken_by_others(wall, idle, client_ns) / wall,
-            "client_cpu_share": self._client_share or client_ns / wall,
-            "client_wait_share": waited / wall,
-            "minor_faults": faults,
+            "server_wait_share": max(0, taken_by_others) / wall if cores else 0.0,
+            "client_cpu_share": self._client_share or used["client_ns"] / wall,
+            "client_wait_share": used["waited_ns"] / wall,
+            "minor_faults": used["minor_faults"],
             "window_s": self.seconds,
         }
 
-    def _taken_by_others(self, wall: int, idle: int, client_ns: int) -> int:
-        """For how long somebody else had the server's cores (ours is one of them, or is not)."""
-        cores = self.probe.cores
-        if not cores:
-            return 0
-        ours = client_ns if cores & os.sched_getaffinity(0) else 0
-        return max(0, len(cores) * wall - idle - self.server_ns - ours)
-
     def note_client_share(self) -> None:
         """Our own CPU share is the one up to now: what follows is only waiting for the server."""
-        started, _, _, client_ns, *_ = self._opened
-        self._client_share = (time.process_time_ns() - client_ns) / (monotonic_ns() - started)
+        client_ns = time.process_time_ns() - self._opened["client_ns"]
+        self._client_share = client_ns / (monotonic_ns() - self._opened["wall_ns"])
 
-    def _counters(self) -> tuple[int, ...]:
-        return (
-            monotonic_ns(),
-            self.probe.cpu_ns(),
-            self.probe.idle_ns(),
-            time.process_time_ns(),
-            waiting_ns(),
-            self.probe.minor_faults(),
-        )
+    def _used(self) -> dict[str, int]:
+        return {
+            "wall_ns": monotonic_ns(),
+            "server_ns": self.probe.cpu_ns(),
+            "idle_ns": self.probe.idle_ns(),
+            "client_ns": time.process_time_ns(),
+            "waited_ns": waiting_ns(),
+            "minor_faults": self.probe.minor_faults(),
+        }
 
 
 def shown(received: bytes) -> str:
-    """Bytes for a message to people, the beginning of many."""
+    """Bytes for a message to people; only the beginning of many."""
     return repr(bytes(received[:80])) + ("..." if len(received) > 80 else "")

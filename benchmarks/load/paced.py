@@ -1,29 +1,24 @@
 """Open loop: requests are due at random moments, whether the server keeps up or not.
 
-Arrivals are Poisson: so are the moments at which many people, who know nothing of each other,
-write. Every request carries a number, every answer is checked as it comes, content and order: an
-answer before its question, a wrong, a lost or a doubled one raises Lost. The check is one
-comparison of what came with what is owed next, prepared beforehand, and is cheap enough to be
-always on.
+Arrivals are Poisson, like the moments at which people who know nothing of each other write. Every
+request carries a number, and every answer is checked as it comes, content and order. The check is
+one comparison with what was prepared beforehand, and is cheap enough to be always on.
 """
 
+import collections
+import itertools
 import random
 import re
 import select
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from benchmarks.arithmetic.statistics import percentile
-from benchmarks.load.connections import (
-    WRITABLE,
-    Broken,
-    Load,
-    Lost,
-    SelectorPoll,
-    monotonic_ns,
-    shown,
-)
+from benchmarks.load import connections
+from benchmarks.load.connections import WRITABLE, Broken, Load, Lost, monotonic_ns, shown
+from benchmarks.result.statistics import percentile
+from benchmarks.result.status import Outcome, Status
 
 GRID_NS = 100_000
 LATE_NS = 1_000_000
@@ -31,7 +26,7 @@ GRACE_NS = 20_000_000
 KEPT_LIMIT = 0.98
 ON_TIME_LIMIT = 0.99
 CLIENT_CPU_LIMIT = 0.80
-EVENTS_AT_A_TIME = 64  # after so many it is looked whether a message is due
+EVENTS_AT_A_TIME = 64  # before we look whether a message is due
 LONGEST_LINE = 2048
 PERCENTILES = {"p50_ms": 0.50, "p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 
@@ -39,8 +34,7 @@ PERCENTILES = {"p50_ms": 0.50, "p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99, "
 def arrivals(rate: float, seconds: float, seed: int) -> array:
     """When messages are due: a Poisson process of so many a second, in ns from the start.
 
-    The moments lie on a grid of a tenth of a millisecond. What is due at the same moment is sent
-    together: a schedule finer than that would cost the generator more than the requests do.
+    The moments lie on a grid: a finer one would cost the generator more than the requests do.
     """
     source = random.Random(seed)
     due = array("q")
@@ -51,73 +45,117 @@ def arrivals(rate: float, seconds: float, seed: int) -> array:
     return due
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """When messages are due, and with `seed` who sends them. Those of the warm-up do not count."""
+
+    rate: float
+    warmup: float
+    seconds: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What is sent, and who has to get it.
+
+    A message is `command` and a numbered text. It arrives as what its sender's messages begin with
+    and that text. `hears` has, for each client, the senders it hears, as places in `senders`.
+    """
+
+    senders: list[int]
+    beginnings: list[bytes]
+    hears: dict[int, list[int]]
+    filling: bytes
+    command: bytes = b""
+
+    @classmethod
+    def pings(cls, clients: list[int]) -> "Traffic":
+        """Each sends `/ping`, and is answered."""
+        beginnings = [b"* pong "] * len(clients)
+        return cls(clients, beginnings, themselves(clients), b"abcdefgh\n", b"/ping ")
+
+    @classmethod
+    def lines(
+        cls, senders: list[int], names: list[str], hears: dict[int, list[int]], line_bytes: int
+    ) -> "Traffic":
+        """Each says lines, which arrive as `NAME: TEXT` with so many bytes."""
+        beginnings = [f"{name}: ".encode() for name in names]
+        filling = b"x" * (line_bytes - len(beginnings[0]) - len("00000000\n")) + b"\n"
+        return cls(senders, beginnings, hears, filling)
+
+    @property
+    def copies(self) -> int:
+        """How many clients get a message."""
+        return max(collections.Counter(itertools.chain(*self.hears.values())).values())
+
+
+def themselves(clients: list[int]) -> dict[int, list[int]]:
+    """Each client hears itself alone (echo)."""
+    return {fd: [index] for index, fd in enumerate(clients)}
+
+
+def everybody_else(senders: list[int], receivers: list[int]) -> dict[int, list[int]]:
+    """The receivers hear all senders but themselves (chat). The other senders hear nobody."""
+    hears: dict[int, list[int]] = {fd: [] for fd in senders}
+    for fd in receivers:
+        hears[fd] = [index for index, sender in enumerate(senders) if sender != fd]
+    return hears
+
+
+@dataclass(slots=True, eq=False)
 class Sender:
-    """Who sends: what it may be answered by now."""
+    """A client that sends, and how many bytes each of its receivers is owed for that by now."""
 
-    __slots__ = ("asked", "fd")
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.asked = 0  # bytes of answers to the questions that have been sent
+    fd: int
+    owed: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class Stream:
-    """What one receiver has to get because of one sender."""
+    """What one receiver has to get because of one sender: the bytes, and each line's number."""
 
-    __slots__ = ("expected", "messages", "seen", "sender")
-
-    def __init__(self, sender: Sender, expected: bytes, messages: Sequence[int]) -> None:
-        self.sender = sender
-        self.expected = expected
-        self.messages = messages  # the number of each of its lines
-        self.seen = 0  # bytes that have come and were right
-
-
-class Receiver:
-    """Who gets answers or lines: of one sender mostly, of each other one where all talk."""
-
-    __slots__ = ("only", "receive", "rest", "streams")
-
-    def __init__(self, receive: Callable[[bytearray], int], streams: dict[bytes, Stream]) -> None:
-        self.receive = receive
-        self.streams = streams  # by the beginning of the lines
-        self.only = next(iter(streams.values())) if len(streams) == 1 else NOBODY
-        self.rest = b""  # of a line whose end has not come yet
+    sender: Sender
+    expected: bytes
+    messages: Sequence[int]
+    seen: int = 0
 
 
 NOBODY = Stream(Sender(-1), b"", ())
 
 
+class Receiver:
+    """A client that gets answers or lines: `streams` of them, by the beginning of their lines."""
+
+    __slots__ = ("only", "receive", "rest", "streams")
+
+    def __init__(self, receive: Callable[[bytearray], int], streams: dict[bytes, Stream]) -> None:
+        self.receive = receive
+        self.streams = streams
+        self.only = next(iter(streams.values())) if len(streams) == 1 else NOBODY
+        # A line whose end has not arrived yet.
+        self.rest = b""
+
+
 class Paced:
     """A schedule of messages, to be run once.
-
-    Without `names` the senders send `/ping`. With them they say lines of `line_bytes` bytes as
-    they are delivered (`NAME: TEXT`, LF): each gets its own back (echo) or, where `receivers` are
-    given, these get those of everybody else (chat). Lines that match `notice` may come in between;
-    they are counted. `on_tick(seconds since the start)` is called about every `tick_seconds`, until
-    the last answer has come.
 
     Latency counts from the due time, not from the moment of sending: a generator that is held up
     must not make the server look better (wrk2's correction). Where several get a message, it
     arrives when the last one has it.
 
-    `keeps` says that the server is asked to keep the rate: where it does not, the outcome is
-    server-limited. Experiments that give the server other things to do ask for delays alone.
-    `late_ns` is from when on a message counts as sent too late.
+    Lines that match `notice` may come in between; they are counted. `on_tick(seconds since the
+    start)` is called about every `tick_seconds`. `keeps` says that the server is asked to keep the
+    rate; experiments that give it other things to do ask for delays alone. A message that is sent
+    more than `late_ns` after its due time is late.
     """
 
     def __init__(
         self,
         load: Load,
-        senders: list[int],
+        traffic: Traffic,
+        schedule: Schedule,
         *,
-        rate: float,
-        warmup: float,
-        seconds: float,
-        seed: int,
-        names: list[str] | None = None,
-        line_bytes: int = 0,
-        receivers: list[int] | None = None,
         notice: re.Pattern[bytes] | None = None,
         on_tick: Callable[[float], None] | None = None,
         tick_seconds: float = 0.05,
@@ -125,81 +163,60 @@ class Paced:
         late_ns: int = LATE_NS,
     ) -> None:
         self.load = load
-        self.seconds = seconds
-        self.opens, self.ends = int(warmup * 1e9), int((warmup + seconds) * 1e9)
-        self.notice, self.notices = notice, 0
-        self.noticed_at = 0.0  # seconds since the start, of the first such line
-        self.on_tick, self.tick_ns = on_tick, int(tick_seconds * 1e9)
+        self.seconds = schedule.seconds
+        self.opens = int(schedule.warmup * 1e9)
+        self.ends = int((schedule.warmup + schedule.seconds) * 1e9)
+        self.notice = notice
+        self.notices = 0
+        # Seconds from the start to the first such line.
+        self.noticed_at = 0.0
+        self.on_tick = on_tick
+        self.tick_ns = int(tick_seconds * 1e9)
         self.keeps = keeps
         self.late_ns = late_ns
-        self.due = arrivals(rate, warmup + seconds, seed)
+        self.due = arrivals(schedule.rate, schedule.warmup + schedule.seconds, schedule.seed)
+        # However short the window is, it has one message at least.
         if not self.due or self.due[-1] < self.opens:
-            self.due.append(self.opens)  # a very short window: there is one message at least
+            self.due.append(self.opens)
         self.total = len(self.due)
-        self.first = bisect_left(self.due, self.opens)  # the first message that is measured
-        self.copies = 1
+        # The first message that is measured.
+        self.first = bisect_left(self.due, self.opens)
+        self.copies = traffic.copies
         self.start = 0
-        self.late = 0  # how many measured messages were sent too late
-        self.last_at = array("q", [0]) * self.total  # when the last recipient so far got it
-        self._prepare(senders, names, line_bytes, receivers, random.Random(f"who {seed}"))
+        # Measured messages that were sent too late.
+        self.late = 0
+        # When the last receiver so far got each message.
+        self.last_at = array("q", [0]) * self.total
+        self._prepare(traffic, random.Random(f"who {schedule.seed}"))
 
-    def _prepare(
-        self,
-        senders: list[int],
-        names: list[str] | None,
-        line_bytes: int,
-        receivers: list[int] | None,
-        source: random.Random,
-    ) -> None:
+    def _prepare(self, traffic: Traffic, source: random.Random) -> None:
         """Who sends which message, every request, and all that each client has to get."""
-        clients = [Sender(fd) for fd in senders]
-        who = source.choices(range(len(clients)), k=self.total)
-        self.sender_of = [clients[index] for index in who]
-        if names is None:
-            texts = [f"{number:08d}abcdefgh\n" for number in range(self.total)]
-            self.requests = [f"/ping {text}".encode() for text in texts]
-            answers = [f"* pong {text}".encode() for text in texts]
-            beginnings = [b"* pong "] * len(clients)
-        else:
-            filling = "x" * (line_bytes - len(names[0]) - len(": 00000000\n")) + "\n"
-            texts = [f"{number:08d}{filling}" for number in range(self.total)]
-            self.requests = [text.encode() for text in texts]
-            answers = [
-                f"{names[index]}: {text}".encode() for index, text in zip(who, texts, strict=True)
-            ]
-            beginnings = [f"{name}: ".encode() for name in names]
-        self.size = len(answers[0])
-        messages: list[list[int]] = [[] for _ in clients]
+        senders, beginnings = [Sender(fd) for fd in traffic.senders], traffic.beginnings
+        who = source.choices(range(len(senders)), k=self.total)
+        self.sender_of = [senders[index] for index in who]
+        texts = [b"%08d%b" % (number, traffic.filling) for number in range(self.total)]
+        self.requests = [traffic.command + text for text in texts]
+        messages: list[list[int]] = [[] for _ in senders]
         for number, index in enumerate(who):
             messages[index].append(number)
-        owed = [b"".join([answers[number] for number in numbers]) for numbers in messages]
+        expected = [
+            b"".join([beginning + texts[number] for number in numbers])
+            for beginning, numbers in zip(beginnings, messages, strict=True)
+        ]
+        # The bytes in which a message arrives.
+        self.size = len(beginnings[0]) + len(texts[0])
+        self.receivers = {}
+        for fd, heard in traffic.hears.items():
+            streams = {beginnings[i]: Stream(senders[i], expected[i], messages[i]) for i in heard}
+            self.receivers[fd] = Receiver(self.load.sockets[fd].recv_into, streams)
 
-        def stream(index: int) -> Stream:
-            return Stream(clients[index], owed[index], messages[index])
-
-        hears: dict[int, list[int]] = {fd: [] for fd in senders}
-        if receivers is None:
-            hears = {fd: [index] for index, fd in enumerate(senders)}
-        else:
-            for fd in receivers:
-                hears[fd] = [index for index, sender in enumerate(senders) if sender != fd]
-            self.copies = max(len(set(receivers) - {sender}) for sender in senders)
-        self.receivers = {
-            fd: Receiver(self.load.sockets[fd].recv_into, {beginnings[i]: stream(i) for i in heard})
-            for fd, heard in hears.items()
-        }
-
-    def run(self, aside: dict[int, Callable[[int], object]] | None = None) -> dict:
-        """Send everything on time, wait for all of it to arrive, and return the outcome.
-
-        That is a trial's "metrics", with "status" and "reason" where the rate was not kept.
-        `aside` maps other clients to what is to be done when they are readable, to the end.
-        """
+    def run(self, aside: Mapping[int, Callable[[int], object]] | None = None) -> Outcome:
+        """Send everything, and wait for all of it. `aside` serves clients that are no receivers."""
         load, total, due, receivers = self.load, self.total, self.due, self.receivers
         poll, wait_until = load.poller.poll, wait_function(load.poller)
         send, sender_of, requests, size = load.send, self.sender_of, self.requests, self.size
         on_readable, late_ns = self.on_readable, self.late_ns
-        aside = load.aside = aside or {}
+        aside = load.aside = dict(aside or {})
         wakeups = load.probe.wakeups()
         owed = total * self.copies
         arrived = message = late = 0
@@ -218,7 +235,7 @@ class Paced:
                 if now - next_due > late_ns:
                     late += 1
                 sender = sender_of[message]
-                sender.asked += size
+                sender.owed += size
                 send(sender.fd, requests[message])
                 message += 1
                 if message == total:
@@ -246,9 +263,9 @@ class Paced:
                 if fd in aside:
                     aside[fd](fd)
                     continue
-                came = on_readable(receivers[fd])
-                if came:
-                    arrived += came
+                lines = on_readable(receivers[fd])
+                if lines:
+                    arrived += lines
                     last_progress = now
         load.close_window()
         self.late = late
@@ -265,7 +282,7 @@ class Paced:
         after = seen + count
         if (
             after % size
-            or after > stream.sender.asked
+            or after > stream.sender.owed
             or receiver.rest
             or not stream.expected.startswith(load.view[:count], seen)
             or not count
@@ -290,9 +307,12 @@ class Paced:
         arrived = 0
         for line in lines:
             line += b"\n"
-            stream = self.stream_of(receiver, line)
+            stream = receiver.only
+            if stream is NOBODY:
+                beginning, blank, _ = line.partition(b" ")
+                stream = receiver.streams.get(beginning + blank, NOBODY)
             after = stream.seen + self.size
-            if after <= stream.sender.asked and line == stream.expected[stream.seen : after]:
+            if after <= stream.sender.owed and line == stream.expected[stream.seen : after]:
                 self.last_at[stream.messages[stream.seen // self.size]] = now
                 stream.seen = after
                 arrived += 1
@@ -303,33 +323,21 @@ class Paced:
                 raise Lost(complaint(line, stream, self.size))
         return arrived
 
-    @staticmethod
-    def stream_of(receiver: Receiver, line: bytes) -> Stream:
-        """To whose stream a line claims to belong."""
-        if receiver.only is not NOBODY:
-            return receiver.only
-        beginning, blank, _ = line.partition(b" ")
-        return receiver.streams.get(beginning + blank, NOBODY)
-
     def give_up(self, missing: int) -> None:
-        """Nothing has come for too long."""
+        """Nothing has come for too long: end the trial if anybody is owed something by now."""
         for fd, receiver in self.receivers.items():
             for stream in receiver.streams.values():
-                if stream.seen < stream.sender.asked:
+                if stream.seen < stream.sender.owed:
                     line = stream.expected[stream.seen : stream.seen + self.size]
-                    self.load.give_up(
-                        fd,
-                        f"{missing} expected lines never came, the first of one client:"
-                        f" {shown(line)}",
-                    )
+                    what = f"{missing} expected lines never came, the first of one client:"
+                    self.load.give_up(fd, f"{what} {shown(line)}")
 
-    def outcome(self, wakeups_per_message: float) -> dict:
-        """Metrics, and whether they are limited by the server or by ourselves."""
+    def outcome(self, wakeups_per_message: float) -> Outcome:
+        """The metrics, and whether the server or we ourselves limited them."""
         load, measured = self.load, self.total - self.first
-        deliveries = measured * self.copies
-        came_until = self.start + self.ends + GRACE_NS
-        owing = sum(at > came_until for at in self.last_at[self.first :])
-        delays = self.delays_ms()
+        in_time_until = self.start + self.ends + GRACE_NS
+        owing = sum(at > in_time_until for at in self.last_at[self.first :])
+        delays = sorted(self.delay_ms(message) for message in range(self.first, self.total))
         metrics = load.metrics | {
             "messages": measured,
             "offered_per_s": measured / self.seconds,
@@ -337,6 +345,7 @@ class Paced:
             "max_ms": delays[-1],
         }
         if self.keeps:
+            deliveries = measured * self.copies
             metrics |= {
                 "deliveries": deliveries,
                 "kept_share": 1 - owing / measured,
@@ -344,41 +353,38 @@ class Paced:
                 "wakeups_per_message": wakeups_per_message,
             }
         for name, share in PERCENTILES.items():
-            if measured * (1 - share) >= 1:  # else it would be the longest by another name
+            # With fewer messages it would be the longest delay by another name.
+            if measured * (1 - share) >= 1:
                 metrics[name] = percentile(delays, share)
-        return {"metrics": metrics, **limit(metrics)}
-
-    def delays_ms(self) -> list[float]:
-        """For each measured message, from its due time to its last recipient, sorted."""
-        return sorted(self.delay_ms(message) for message in range(self.first, self.total))
+        return judged(metrics)
 
     def delay_ms(self, message: int) -> float:
         """From the due time of one message to its last recipient."""
         return (self.last_at[message] - self.start - self.due[message]) / 1e6
 
 
-def limit(metrics: dict) -> dict:
-    """The status of a point whose offered rate was not kept, by us or by the server."""
+def judged(metrics: dict[str, float]) -> Outcome:
+    """The outcome of a paced trial, whose rate may not have been kept by us or by the server."""
     measured, busy = metrics["messages"], metrics["client_cpu_share"]
     late = round((1 - metrics["on_time_share"]) * measured)
     owing = round((1 - metrics.get("kept_share", 1)) * measured)
     if busy > CLIENT_CPU_LIMIT:
-        status, reason = "client-limited", f"the load generator used {busy:.0%} of its core"
-    elif late > max(1, (1 - ON_TIME_LIMIT) * measured):
-        status, reason = "client-limited", f"{late} of {measured} requests were sent too late"
-    elif owing > max(1, (1 - KEPT_LIMIT) * measured):
-        status = "server-limited"
+        reason = f"the load generator used {busy:.0%} of its core"
+        return Outcome(Status.CLIENT_LIMITED, reason, metrics)
+    if late > max(1, (1 - ON_TIME_LIMIT) * measured):
+        reason = f"{late} of {measured} requests were sent too late"
+        return Outcome(Status.CLIENT_LIMITED, reason, metrics)
+    if owing > max(1, (1 - KEPT_LIMIT) * measured):
         reason = f"{owing} of {measured} answers were still to come when the window ended"
-    else:
-        return {}
-    return {"status": status, "reason": reason}
+        return Outcome(Status.SERVER_LIMITED, reason, metrics)
+    return Outcome(metrics=metrics)
 
 
 def complaint(line: bytes, stream: Stream, size: int) -> str:
     """What is wrong with a line that is not the one that is owed next."""
-    owed = stream.expected[stream.seen : min(stream.seen + size, stream.sender.asked)]
+    owed = stream.expected[stream.seen : min(stream.seen + size, stream.sender.owed)]
     at = stream.expected.find(line) if len(line) == size else -1
-    if at >= stream.sender.asked:
+    if at >= stream.sender.owed:
         what = "before its question"
     elif 0 <= at < stream.seen:
         what = "a second time"
@@ -390,13 +396,12 @@ def complaint(line: bytes, stream: Stream, size: int) -> str:
     return f"{shown(line)} came, {what}; {expected}"
 
 
-def wait_function(poller: object) -> Callable[[float], object]:
-    """How to wait for a client or for less than a millisecond, whichever is first.
+def wait_function(poller: select.epoll | connections.SelectorPoll) -> Callable[[float], object]:
+    """How to wait for a client, or for less than a millisecond, whichever ends first.
 
     epoll_wait counts in milliseconds; select() on the epoll descriptor itself counts finer.
-    Spinning instead would be finer still, but would show as load that is none.
     """
-    if isinstance(poller, SelectorPoll):
+    if isinstance(poller, connections.SelectorPoll):
         return poller.selector.select
     descriptor: Iterable[int] = [poller.fileno()]
     return lambda seconds: select.select(descriptor, (), (), seconds)

@@ -1,51 +1,46 @@
 """What is read of a server from outside: CPU time, memory, wake-ups, and who else had its cores.
 
 CPU time is the CPU clock of the server's process, clock_getcpuclockid(3). It sums all threads,
-those that have ended included, which a walk over /proc/PID/task would miss. Seen from outside,
-the share of a thread that is running moves in steps of a tick (4 ms at 250 Hz): a window of 2 ms
-may read 0, and one of 0.4 s is right to one per cent. Where there is no such clock, `ps` is asked
-(10 ms steps).
+including those that have ended, which a walk over /proc/PID/task would miss. Seen from outside it
+moves in steps of a tick (4 ms at 250 Hz). Where there is no such clock, `ps` is asked.
 
-Whether the server had to wait for its core is not asked of the server. This kernel's accounts of
-waiting (/proc/PID/schedstat) are kept for each thread, and the threads of a thread-per-client
-server wait for one another. What is asked is who else had the cores: the time that passed, less
-the time they were idle, less the CPU time of the server. Idle time is precise where the kernel
-has no tick in idle time (NO_HZ), and is told in steps of 10 ms.
+The kernel's account of waiting (/proc/PID/schedstat) cannot tell whether the server had to wait for
+its core, because the threads of a server wait for one another, too. So we look at who else had the
+cores: the time that passed, less the time they were idle, less the CPU time of the server.
 """
 
 import contextlib
 import functools
 import os
 import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-TICK_NS = 10**9 // os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 10_000_000
+from harness import proc
+from harness.proc import CAN_SEE, PAGE_BYTES, TICKS_PER_SECOND
+
+MEMINFO = Path("/proc/meminfo")
+TICK_NS = 10**9 // TICKS_PER_SECOND
 # What the kernel keeps for one end of a TCP connection: the socket, its inode, its file, its name.
 SOCKET_SLABS = frozenset(("TCP", "TCPv6", "sock_inode_cache", "filp", "dentry", "eventpoll_epi"))
 
 
 def process_clock_id(pid: int) -> int:
-    """The kernel's clock id for the CPU time of process `pid`, all its threads.
-
-    This is what clock_getcpuclockid(3) computes: the inverted pid, then the clock's kind (2 is
-    the scheduler's own). Python wraps that call for threads only.
-    """
+    """What clock_getcpuclockid(3) computes, which Python does not have: the pid, and a kind."""
     return (~pid << 3) | 2
 
 
 @functools.cache
 def has_process_clock() -> bool:
     """Whether the kernel knows that clock; tried on this very process."""
-    if not sys.platform.startswith("linux"):
+    if not CAN_SEE:
         return False
     try:
         before = time.process_time_ns()
         return before <= time.clock_gettime_ns(process_clock_id(os.getpid()))
-    except OSError:  # no such clock: the answer to the question
+    # There is no such clock: that is the answer.
+    except OSError:
         return False
 
 
@@ -57,14 +52,14 @@ def cpu_source() -> str:
 
 
 class ServerProbe:
-    """Reads the counters of one server: a process and whatever else is in its process group.
+    """Reads the counters of one server: a process, and what is in its process group already.
 
-    Each reading is 0 where the platform has no such counter. A process of the group that starts
-    or ends after the probe was made is not counted. `cores` are those that the server may use.
+    A reading is 0 where the platform has no such counter. `cores` are the server's.
     """
 
     def __init__(self, pid: int, cores: Iterable[int] = ()) -> None:
-        self.pids = _group(pid)
+        others = proc.all_processes().values() if CAN_SEE else ()
+        self.pids = sorted({pid} | {other.pid for other in others if other.group == pid})
         self.cores = frozenset(cores)
 
     def cpu_ns(self) -> int:
@@ -75,7 +70,7 @@ class ServerProbe:
 
     def idle_ns(self) -> int:
         """How long the server's cores have been idle since the machine started, added up."""
-        if not self.cores or not sys.platform.startswith("linux"):
+        if not self.cores or not CAN_SEE:
             return 0
         names = {f"cpu{core}" for core in self.cores}
         counted = (line.split() for line in Path("/proc/stat").read_text().splitlines())
@@ -85,106 +80,80 @@ class ServerProbe:
         )
 
     def rss_bytes(self) -> int:
-        """Resident memory, in bytes."""
-        if sys.platform.startswith("linux"):
-            pages = (Path(f"/proc/{pid}/statm").read_text().split()[1] for pid in self.pids)
-            return sum(int(number) * PAGE_BYTES for number in pages)
+        if CAN_SEE:
+            return sum(process.memory for process in self._look())
         return sum(int(_ps("rss", pid) or 0) * 1024 for pid in self.pids)
 
     def threads(self) -> int:
-        """Threads alive now."""
-        return sum(int(_stat(pid)[17]) for pid in self.pids)
+        return sum(process.threads for process in self._look())
 
     def minor_faults(self) -> int:
         """Page faults that needed no disk: what mapping and unmapping memory shows up as."""
-        return sum(int(_stat(pid)[7]) for pid in self.pids)
+        return sum(process.minor_faults for process in self._look())
 
     def wakeups(self) -> int:
         """How often the threads alive now have gone to sleep of their own accord, so far.
 
-        This reads a file for each thread, some 30 ms for a thousand: not in the middle of a
-        measurement.
+        It reads a file for each thread, which takes too long in the middle of a measurement.
         """
-        return sum(_voluntary_switches(task) for pid in self.pids for task in _tasks(pid))
+        wakeups = 0
+        for pid in self.pids:
+            for thread in proc.threads_of(pid):
+                # The thread may have ended since.
+                with contextlib.suppress(OSError):
+                    status = Path(f"/proc/{pid}/task/{thread}/status")
+                    wakeups += _number_in(status, "voluntary_ctxt_switches")
+        return wakeups
+
+    def _look(self) -> list[proc.Process]:
+        return [proc.look_at(pid) for pid in self.pids] if CAN_SEE else []
 
 
 def waiting_ns() -> int:
     """How long this (single-threaded) process was ready to run and another had its core."""
     try:
         return int(Path("/proc/self/schedstat").read_text().split()[1])
-    except (OSError, IndexError):  # not Linux, or a kernel without these statistics
+    # Another system than Linux, or a kernel without these statistics.
+    except (OSError, IndexError):
         return 0
 
 
 def kernel_stack_kib() -> float:
     """Kernel memory for the stack of one thread, in KiB: the kernel's own sum, divided."""
     try:
-        total = _meminfo_kib("KernelStack")
+        total = _number_in(MEMINFO, "KernelStack")
         tasks = int(Path("/proc/loadavg").read_text().split()[3].split("/")[1])
-    except (OSError, ValueError):  # not Linux
+    # Only Linux tells.
+    except (OSError, ValueError):
         return 0.0
-    return float(round(total / tasks / 4) * 4)  # stacks are whole pages
+    # Stacks are whole pages.
+    return float(round(total / tasks / 4) * 4)
 
 
 def socket_memory_kib() -> float:
     """What the kernel keeps for all the sockets of this machine, as far as it tells.
 
     The objects that a connection is made of (/proc/slabinfo, for root only; for others all of the
-    kernel's small objects), and the pages of the queues (/proc/net/sockstat). With both ends of a
-    connection on this machine, half of the growth is the server's.
+    kernel's small objects), and the pages of the queues (/proc/net/sockstat).
     """
     try:
         sockstat = Path("/proc/net/sockstat").read_text().split()
         queues = int(sockstat[sockstat.index("mem") + 1]) * PAGE_BYTES / 1024
-    except (OSError, ValueError):  # not Linux
+    # Only Linux tells.
+    except (OSError, ValueError):
         return 0.0
     try:
         rows = [line.split() for line in Path("/proc/slabinfo").read_text().splitlines()]
     except PermissionError:
-        return queues + _meminfo_kib("Slab")
+        return queues + _number_in(MEMINFO, "Slab")
     # A row is: name, objects in use, objects, bytes of one, ...
     return queues + sum(int(row[1]) * int(row[3]) / 1024 for row in rows if row[0] in SOCKET_SLABS)
 
 
-def _group(pid: int) -> list[int]:
-    if not sys.platform.startswith("linux"):
-        return [pid]
-    members = {pid}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):  # it ended while we were reading
-                if int(_stat(int(entry))[2]) == pid:
-                    members.add(int(entry))
-    return sorted(members)
-
-
-def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from its third field on (the second may hold blanks); zeros elsewhere."""
-    if not sys.platform.startswith("linux"):
-        return ["0"] * 50
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _tasks(pid: int) -> Iterator[str]:
-    """The folders of a process's threads in /proc."""
-    if sys.platform.startswith("linux"):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            yield f"/proc/{pid}/task/{thread}"
-
-
-def _voluntary_switches(task: str) -> int:
-    with contextlib.suppress(OSError), open(f"{task}/status") as status:  # it may have ended
-        for line in status:
-            if line.startswith("voluntary_ctxt_switches:"):
-                return int(line.split()[1])
-    return 0
-
-
-def _meminfo_kib(field: str) -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1])
-    return 0
+def _number_in(path: Path, field: str) -> int:
+    """The number behind `field:` in a file of /proc; 0 where there is no such line."""
+    lines = path.read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
 
 def _ps(column: str, pid: int) -> str:

@@ -5,7 +5,7 @@ An answer alone proves nothing: the server has to have used the CPU time that it
 
 from benchmarks.load.connections import Load, Lost, monotonic_ns, shown
 
-SLACK_NS = 10_000_000  # the CPU clock of a process moves in steps of some 4 ms
+SLACK_NS = 10_000_000  # the CPU clock, seen from outside, moves in steps of some 4 ms
 
 
 class Workers:
@@ -16,38 +16,38 @@ class Workers:
         self.work_ns = work_ms * 1_000_000
         self.order = f"/work {work_ms}\n".encode()
         self.answer = f"* worked {work_ms} ms\n".encode()
-        self.came = dict.fromkeys(clients, b"")
-        self.began: dict[int, int] = {}  # the works under way
-        self.done: list[tuple[int, int]] = []  # when they were asked for, and answered
+        self.received = dict.fromkeys(clients, b"")
+        # When the work that is under way for a client was asked for.
+        self.began: dict[int, int] = {}
+        # When each finished work was asked for, and answered.
+        self.done: list[tuple[int, int]] = []
         self.asking = True
+        # What the server had used before the first work.
         self.cpu_ns = 0
-        self.aside = {fd: self.on_readable for fd in clients}
 
     def begin(self) -> None:
-        """Have each of them ask for the first time."""
         self.cpu_ns = self.load.probe.cpu_ns()
-        for fd in self.came:
+        for fd in self.received:
             self.ask(fd)
 
     def ask(self, fd: int) -> None:
-        """One more work."""
-        self.came[fd] = b""
+        self.received[fd] = b""
         self.began[fd] = monotonic_ns()
         self.load.send(fd, self.order)
 
     def on_readable(self, fd: int) -> None:
         """Check what came; ask again when it is the whole answer."""
-        came = self.came[fd] + self.load.view[: self.load.receive(fd)]
-        if fd not in self.began or not self.answer.startswith(came):
-            raise Lost(f"{shown(came)} came where {self.answer!r} was expected, once")
-        self.came[fd] = came
-        if came == self.answer:
+        received = self.received[fd] + self.load.view[: self.load.receive(fd)]
+        if fd not in self.began or not self.answer.startswith(received):
+            raise Lost(f"{shown(received)} came where {self.answer!r} was expected, once")
+        self.received[fd] = received
+        if received == self.answer:
             self.done.append((self.began.pop(fd), monotonic_ns()))
             if self.asking:
                 self.ask(fd)
 
     def play(self, seconds: float) -> None:
-        """Let them go on, where nobody else takes part."""
+        """Let them go on for so long, where no other client takes part."""
         until = monotonic_ns() + int(seconds * 1e9)
         while monotonic_ns() < until:
             self.turn()
@@ -65,16 +65,14 @@ class Workers:
             )
 
     def turn(self) -> None:
+        """Wait for answers, and check those that have come."""
         for fd, _ in self.load.wait():
-            if fd not in self.aside:
+            if fd not in self.received:
                 raise Lost("something came to a client that had asked nothing")
             self.on_readable(fd)
 
     def per_second(self, opens: int, closes: int) -> float:
-        """Works per second between two moments; of one that was begun or ended outside, its share.
-
-        Works that end several at a time would otherwise make a short window look better or worse.
-        """
+        """Works per second between two moments. Of a work that lies partly outside, its share."""
         shares = [
             max(0, min(ended, closes) - max(began, opens)) / (ended - began)
             for began, ended in self.done

@@ -1,0 +1,158 @@
+"""The generated parts of the documents: of README, RESULTS.md and the chapters.
+
+README has the answer at its top. What each experiment shows stands in README, too, or in
+benchmarks/RESULTS.md. A chapter, v?_*/README.md, compares its version with the one before it.
+"""
+
+import html
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.report.answer import LOSSES_TITLE, answer, losses, sentences, step
+from benchmarks.report.compare import twins_beside
+from benchmarks.report.pictures import FOR_PHONES, picture_of, text_of
+from benchmarks.report.source import LEAD, ReportError, disturbed, flags, machine_line, open_view
+from benchmarks.report.tables import markdown, markdown_text, sentence_of, tables_of
+from benchmarks.result.table import Table
+from benchmarks.result.view import View
+
+PARTS = ("answer", "results")
+# How README names what RESULTS.md has beside it, and where that is from README's folder.
+IN_README = "benchmarks/"
+RESULTS = Path("benchmarks", "RESULTS.md")
+CHAPTERS = "v?_*/README.md"
+END_OF_NUMBERS = "<!-- /numbers -->"
+# `<!-- numbers: v2_select against v1_threads -->`, or `<!-- numbers: v1_threads alone -->`.
+NUMBERS = re.compile(
+    rf"(<!-- numbers:(.*)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
+)
+WANTED = re.compile(r"(\w+) (?:against (\w+)|alone)")
+ORIGIN_OF_NUMBERS = (
+    "From the [reference run](../benchmarks/results/reference.json);"
+    " [how the numbers are made](../benchmarks/README.md)."
+)
+
+
+def markers(part: str) -> tuple[str, str]:
+    """The lines before and after a generated part."""
+    origin = "generated from benchmarks/results/reference.json"
+    return f"<!-- {part}: {origin} -->", f"<!-- end of {part} -->"
+
+
+def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
+    """Put this result's numbers into README and the documents beside it; returns what has changed.
+
+    Raises ResultError or ReportError, each one line. When one of the parts cannot be made, all
+    files are left as they were.
+    """
+    changed = []
+    try:
+        for path, text in renewed(readme_path, result_path).items():
+            if text != path.read_text(encoding="utf-8"):
+                path.write_text(text, encoding="utf-8", newline="\n")
+                changed.append(path)
+    except OSError as error:
+        where = error.filename or readme_path
+        raise ReportError(f"cannot renew {where}: {error.strerror}") from None
+    return changed
+
+
+def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
+    """The text that README, and each document beside it, has to have with this result."""
+    view, twins = open_view(result_path), twins_beside(result_path)
+    results = readme_path.parent / RESULTS
+    chapters = sorted(readme_path.parent.glob(CHAPTERS))
+    paths = [readme_path, *([results] if results.is_file() else []), *chapters]
+    texts = {path: path.read_text(encoding="utf-8") for path in paths}
+    for part in PARTS:
+        home = results if markers(part)[0] in texts.get(results, "") else readme_path
+        parts = generated(view, twins, IN_README if home == readme_path else "")
+        texts[home] = with_part(texts[home], part, parts[part], home)
+    for path in chapters:
+        texts[path] = with_numbers(texts[path], view, path)
+    return texts
+
+
+def with_part(text: str, part: str, renewed_part: str, where: Path) -> str:
+    """A document with one of its parts anew. ReportError when its markers are not there once."""
+    for marker in markers(part):
+        if text.count(marker) != 1:
+            raise ReportError(f"{where} must hold this line exactly once: {marker}")
+    begin, end = markers(part)
+    before, after = text.split(begin)[0], text.split(end)[1]
+    if end in before:
+        raise ReportError(f"{where} has the markers of its {part} in the wrong order")
+    return before + renewed_part + after
+
+
+def generated(view: View, twins: Table | None, prefix: str = IN_README) -> dict[str, str]:
+    """Each part in Markdown, from marker to marker; `prefix` leads to the benchmarks' folder."""
+    blocks = {"answer": _answer(view), "results": _results(view, twins, prefix)}
+    return {
+        part: "\n\n".join([markers(part)[0], *blocks[part], markers(part)[1]]) for part in PARTS
+    }
+
+
+def _answer(view: View) -> list[str]:
+    choices = "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences(view))
+    # README has the title of this table already.
+    table = markdown(replace(answer(view), title=""))
+    return [block for block in (markdown_text(LEAD), table, choices) if block]
+
+
+def _results(view: View, twins: Table | None, prefix: str) -> list[str]:
+    of_twins = ""
+    if twins:
+        _, compared, shown, share = twins.rows[-1]
+        of_twins = (
+            f"One version against itself showed {shown} of {compared} differences ({share}). "
+        )
+    origin = (
+        f"Measured on {markdown_text(machine_line(view.result))}"
+        f" {markdown_text(disturbed(view.result))} {of_twins}"
+        f"Every trial is in [the result file]({prefix}results/reference.json);"
+        f" [benchmarks/README.md]({prefix}README.md) says how each number is made."
+    )
+    blocks = [origin, *map(markdown_text, flags(view.result))]
+    for name in view.experiments():
+        blocks.append(f"### {markdown_text(EXPERIMENTS[name].title)}")
+        if picture := picture_of(view, name):
+            path, alt = f"{prefix}results/{picture.name}", html.escape(text_of(picture))
+            phone = f'<source media="(max-width: 600px)" srcset="{path}{FOR_PHONES}.svg">'
+            blocks.append(f'<picture>{phone}<img src="{path}.svg" alt="{alt}"></picture>')
+        blocks.append(markdown_text(sentence_of(view, name)))
+        tables = [markdown(table) for table in tables_of(view, name)]
+        blocks += ["<details><summary>All numbers</summary>", *tables, "</details>"]
+    blocks.append(f"### {LOSSES_TITLE}")
+    for each in losses(view):
+        nowhere = "" if each.losses else " nowhere in these numbers"
+        listed = [f"  - {markdown_text(loss)}" for loss in each.losses]
+        blocks.append("\n".join([f"- `{each.older}` → `{each.newer}`:{nowhere}", *listed]))
+    return blocks
+
+
+def with_numbers(text: str, view: View, where: Path) -> str:
+    """A chapter with its tables of numbers made anew. Raises ReportError."""
+    parts = NUMBERS.findall(text)
+    if not text.count("<!-- numbers:") == len(parts) == text.count(END_OF_NUMBERS):
+        raise ReportError(f"{where}: each <!-- numbers: … --> needs one {END_OF_NUMBERS} below it")
+    return NUMBERS.sub(
+        lambda part: part[1] + _numbers(part[2].strip(), view, where) + part[4], text
+    )
+
+
+def _numbers(wanted: str, view: View, where: Path) -> str:
+    servers = WANTED.fullmatch(wanted)
+    if not servers:
+        raise ReportError(
+            f"{where}: numbers: `{wanted}` is not understood; write `A against B` or `A alone`"
+        )
+    newer, older = servers.groups()
+    for server in (newer, older or newer):
+        if server not in view.entry_of:
+            raise ReportError(
+                f"{where}: numbers: the result has no {server}; it has {', '.join(view.entry_of)}"
+            )
+    return f"\n{markdown(step(view, newer, older))}\n\n{ORIGIN_OF_NUMBERS}\n\n"

@@ -1,0 +1,1 @@
+"""A run: its plan, each trial in fresh processes, what is kept of it, and the machine."""

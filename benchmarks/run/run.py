@@ -1,0 +1,325 @@
+"""Run the trials: fresh processes for each, the servers side by side in every round.
+
+A trial's outcome is one row of the result file, which is on disk before the next trial begins.
+Whatever goes wrong with a server ends up as such a row; the rest goes on.
+"""
+
+import functools
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.contestants.lineup import Contestant
+from benchmarks.result.file import SCHEMA, ResultError, write_result
+from benchmarks.result.status import Outcome, Refusal, Status
+from benchmarks.result.view import describe, key
+from benchmarks.run import machine
+from benchmarks.run.plan import Group, Plan, descriptors_needed
+from benchmarks.run.trial import Trial, start
+from harness import command_line, conformance, launcher
+
+# Share of the time that others may have had a core, and how often a trial is repeated in which it
+# was more. The time is counted in steps of 10 ms, which says little about a `--smoke` window.
+WAIT_LIMITS = {"smoke": 0.30, "quick": 0.05, "full": 0.05}
+REPEATS_LIMITS = {"smoke": 0, "quick": 3, "full": 3}
+REPEATS_SHARE = 0.25  # of all trials: there is no waiting for a machine that stays busy
+# What has to be alike before an earlier run can be resumed.
+SAME = ("kind", "size", "parameters", "commit")
+SAME_MACHINE = ("system", "kernel", "cpu", "cores", "server_cores", "client_cores")
+
+
+class Run:
+    """One run: fills `result`, and the file at `path` after every trial."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        kind: str,
+        path: Path,
+        report: Callable[[str], None],
+        missing: Sequence[str] = (),
+    ) -> None:
+        self.plan = plan
+        self.path = path
+        self.report = report
+        # Trials in the file.
+        self.saved = 0
+        self.total = 0.0
+        self.repeats_left = 0
+        self.done_planned = 0.0
+        self.done_actual = 0.0
+        self.result = new_result(plan, kind, missing)
+
+    def resume(self, older: dict) -> None:
+        """Take over what an earlier run has measured; raises ResultError if that does not fit."""
+        fresh = self.result
+        differs = [name for name in SAME if older.get(name) != fresh[name]]
+        if _settled(older["servers"]) != _settled(fresh["servers"]):
+            differs.append("servers")
+        if any(older["machine"].get(name) != fresh["machine"][name] for name in SAME_MACHINE):
+            differs.append("machine")
+        if differs:
+            raise ResultError(
+                f"cannot go on with {self.path}: it has other {', '.join(differs)};"
+                f" it was measured by: {' '.join(older['command'])}"
+            )
+        self.result = older | {
+            "finished": None,
+            "interrupted": False,
+            "dirty": older["dirty"] or fresh["dirty"],
+            "missing": fresh["missing"],
+            # What this machine had too few descriptors for is tried again.
+            "refusals": [
+                row for row in older["refusals"] if Refusal.of_row(row) is Refusal.SERVER_FULL
+            ],
+        }
+        self.saved = len(older["trials"])
+
+    def everything(self, on_experiment: Callable[[str], None]) -> None:
+        """Check conformance, then run what is missing; `on_experiment` after each experiment.
+
+        Ctrl-C ends it: the result is marked as interrupted and keeps the trials done so far.
+        """
+        try:
+            self.save()
+            self.check_conformance()
+            groups = self.groups_to_do()
+            self.total = self.seconds_planned()
+            repeats = math.ceil(self.trials_planned() * REPEATS_SHARE)
+            self.repeats_left = max(repeats, REPEATS_LIMITS[self.plan.size])
+            for experiment in self.plan.experiments:
+                for group in groups:
+                    if group.experiment is experiment:
+                        self.measure(group)
+                on_experiment(experiment.name)
+        except KeyboardInterrupt:
+            self.result["interrupted"] = True
+        self.result["finished"] = timestamp()
+        self.result["machine"]["load_after"] = machine.load_average()
+        self.save()
+
+    def save(self) -> None:
+        """Write everything that is known to the file."""
+        try:
+            write_result(self.result, self.path)
+        except ResultError as error:
+            kept = "nothing was measured yet"
+            if self.saved:
+                kept = f"it keeps the {self.saved} trials before this, and --resume goes on"
+            raise ResultError(f"{error}; {kept}") from None
+        self.saved = len(self.result["trials"])
+
+    def check_conformance(self) -> None:
+        """Find out who may be measured."""
+        checks = []
+        for contestant in self.plan.contestants:
+            self.report(f"conformance check: {contestant.name}")
+            reason = self.conformance_of(contestant)
+            row = {"server": contestant.name, "passed": reason is None, "reason": reason}
+            checks.append(row)
+        self.result["conformance"] = checks
+
+    def conformance_of(self, contestant: Contestant) -> str | None:
+        """Why this server must not be measured, or None."""
+        try:
+            with start(contestant, machine.choose_cores(self.plan.server_cores)[0]) as server:
+                reason = conformance.check(server, contestant.kind)
+        except launcher.LaunchError as error:
+            reason = str(error)
+        return reason and printable(reason)
+
+    # What is to be done
+
+    def wanted(self, group: Group) -> list[Contestant]:
+        """The servers to be measured there: those that keep the protocol and have not refused."""
+        failed = {check["server"] for check in self.result["conformance"] if not check["passed"]}
+        refused = {row["server"] for row in self.rows("refusals", group)}
+        return [one for one in self.plan.order(group) if one.name not in failed | refused]
+
+    def rows(self, kind: str, group: Group) -> list[dict]:
+        """The "trials" or "refusals" so far at the point of a group."""
+        place = (group.experiment.name, group.point)
+        return [row for row in self.result[kind] if (row["experiment"], row["point"]) == place]
+
+    def groups_to_do(self) -> list[Group]:
+        return [group for group in self.plan.groups() if self.to_do(group)]
+
+    def trials_planned(self) -> int:
+        return sum(len(self.wanted(group)) for group in self.groups_to_do())
+
+    def seconds_planned(self) -> float:
+        return sum(self.seconds(group) for group in self.groups_to_do())
+
+    def to_do(self, group: Group) -> bool:
+        """Whether a trial of this group is missing, or has stayed disturbed.
+
+        The group is then measured again as a whole: what is compared must lie side by side.
+        """
+        calm = {
+            row["server"]
+            for row in self.rows("trials", group)
+            if row["round"] == group.round and row["status"] != Status.DISTURBED
+        }
+        return any(one.name not in calm for one in self.wanted(group))
+
+    def seconds(self, group: Group) -> float:
+        return len(self.wanted(group)) * self.plan.seconds(group.experiment, group.point)
+
+    # Measuring
+
+    def measure(self, group: Group) -> None:
+        """One trial of each server, side by side."""
+        experiment, number, point = group
+        source = random.Random(f"{self.result['seed']} {experiment.name} {key(point)} {number}")
+        seed = source.getrandbits(32)
+        began = time.monotonic()
+        planned = self.seconds(group)
+        for contestant in self.wanted(group):
+            self.report(self.progress(group, contestant))
+            started = time.monotonic()
+            outcome, repeats = self.too_few_descriptors(group), 0
+            if outcome is None:
+                trial = Trial(self.plan, experiment, point, contestant, seed)
+                outcome, repeats = self.repeated(trial)
+            if outcome.status == Status.REFUSED:
+                self.refuse(group, contestant, outcome)
+            else:
+                took_s = round(time.monotonic() - started, 3)
+                how = {"seed": seed, "repeats": repeats, "took_s": took_s}
+                self.keep(group, contestant, outcome, how)
+            self.save()
+        self.done_planned += planned
+        self.done_actual += time.monotonic() - began
+
+    def repeated(self, trial: Trial) -> tuple[Outcome, int]:
+        """A trial, repeated while others are at work on its cores; and how often it was."""
+        limit = min(self.repeats_left, self.result["parameters"]["repeats_limit"])
+        for repeats in range(limit + 1):
+            outcome = trial.attempt()
+            self.repeats_left -= repeats > 0
+            reason = trial.disturbance(outcome, self.result["parameters"]["wait_limit"])
+            if not reason:
+                return outcome, repeats
+        return replace(outcome, status=Status.DISTURBED, reason=reason), limit
+
+    def too_few_descriptors(self, group: Group) -> Outcome | None:
+        """The refusal of a point for which this machine has not enough descriptors."""
+        needed = descriptors_needed(group.experiment, group.point)
+        limit = self.result["machine"]["descriptors"]
+        if limit is None or needed <= limit:
+            return None
+        reason = (
+            f"{needed:,} descriptors needed, the limit is {limit:,}: raise it with"
+            f" `ulimit -n {needed}`"
+        )
+        return Outcome(Status.REFUSED, reason)
+
+    def keep(self, group: Group, contestant: Contestant, outcome: Outcome, how: dict) -> None:
+        """Put a trial, and `how` it was measured, where it belongs, in place of an earlier one."""
+        new = {
+            "experiment": group.experiment.name,
+            "point": group.point,
+            "server": contestant.name,
+            "round": group.round,
+            "status": outcome.status,
+            "reason": outcome.reason and printable(outcome.reason),
+            **how,
+            "finished": timestamp(),
+            "metrics": {name: float(f"{value:.6g}") for name, value in outcome.metrics.items()},
+        }
+        if outcome.series:
+            new["series"] = outcome.series
+        place = ("experiment", "round", "point", "server")
+        rows = self.result["trials"]
+        for index, older in enumerate(rows):
+            if all(older[name] == new[name] for name in place):
+                rows[index] = new
+                return
+        rows.append(new)
+
+    def refuse(self, group: Group, contestant: Contestant, outcome: Outcome) -> None:
+        """This server has no such point, and none with more clients either."""
+        experiment = group.experiment
+        clients = experiment.clients_needed(group.point)
+        for point in self.plan.points(experiment):
+            known = [row["server"] for row in self.rows("refusals", group._replace(point=point))]
+            is_larger = experiment.clients_needed(point) > clients
+            if contestant.name not in known and (point == group.point or is_larger):
+                row = {
+                    "experiment": experiment.name,
+                    "point": point,
+                    "server": contestant.name,
+                    "held": outcome.held,
+                    "reason": printable(outcome.reason or ""),
+                }
+                self.result["refusals"].append(row)
+
+    def progress(self, group: Group, contestant: Contestant) -> str:
+        pace = self.done_actual / self.done_planned if self.done_planned > 5 else 1.0
+        left = max(0.0, (self.total - self.done_planned) * pace)
+        where = f"{group.experiment.name} ({describe(group.point)}), {contestant.name}"
+        return (
+            f"{self.done_planned / self.total:4.0%}  about {duration(left)} left,"
+            f" round {group.round + 1} of {self.plan.rounds}: {where}"
+        )
+
+
+def new_result(plan: Plan, kind: str, missing: Sequence[str]) -> dict:
+    """The result of a run in which nothing has been measured yet."""
+    commit, dirty = machine.describe_commit()
+    left_out = [
+        f"{one.name} was left out: it needs {one.server_cores} cores" for one in plan.left_out
+    ]
+    return {
+        "schema": SCHEMA,
+        "kind": kind,
+        "size": plan.size,
+        "started": timestamp(),
+        "finished": None,
+        "interrupted": False,
+        "command": ["python3", "-m", "benchmarks", *map(printable, sys.argv[1:])],
+        "commit": commit,
+        "dirty": dirty,
+        "seed": random.SystemRandom().getrandbits(32),
+        "machine": machine.describe_machine(*machine.choose_cores(plan.server_cores)),
+        "parameters": {
+            "rounds": plan.rounds,
+            "wait_limit": WAIT_LIMITS[plan.size],
+            "repeats_limit": REPEATS_LIMITS[plan.size],
+            "patience_s": plan.patience,
+            "experiments": {one.name: plan.parameters(one) for one in plan.experiments},
+        },
+        "servers": [one.entry for one in plan.contestants],
+        "missing": [*missing, *left_out],
+        "conformance": [],
+        "trials": [],
+        "refusals": [],
+    }
+
+
+def _settled(entries: list[dict]) -> list[dict]:
+    """The servers without what differs each time: floors are compiled into a new folder."""
+    return [
+        {name: value for name, value in entry.items() if name != "command"}
+        if entry["kind"] == "floor"
+        else entry
+        for entry in entries
+    ]
+
+
+# What a server or a user said, as one line that is safe to show.
+printable = functools.partial(command_line.printable, longest=None)
+
+
+def timestamp() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `50 s`, `12 min`."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

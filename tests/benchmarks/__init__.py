@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: arithmetic, load, experiments, reports, commands, and the demo."""

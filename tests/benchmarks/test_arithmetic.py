@@ -1,0 +1,486 @@
+"""The benchmarks' arithmetic, on made-up numbers whose results are known. Nothing is measured."""
+
+import copy
+import functools
+import json
+import math
+import operator
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.report import answer, compare, page
+from benchmarks.result import metrics, statistics
+from benchmarks.result.file import EARLIER, SCHEMA, ResultError, load_result, write_result
+from benchmarks.result.statistics import Ratio, paired_ratio, percentile, unpaired_ratio
+from benchmarks.result.status import Refusal
+from benchmarks.result.view import KINDS, View, describe
+from tests.benchmarks.made_up_results import make_result, server
+
+POINT = {"concurrent": 10}
+
+
+def made_up(*trials: dict, refusals: list | None = None) -> dict:
+    """A result of two servers, a and b, with just what the arithmetic reads."""
+    return {
+        "servers": [server("a", "ours"), server("b", "ours")],
+        "trials": list(trials),
+        "refusals": refusals or [],
+    }
+
+
+def churn(name: str, *costs: float, status: str = "ok", first: int = 0) -> list[dict]:
+    """Trials of `churn` in as many rounds."""
+    lost = status in ("failed", "error")
+    return [
+        {
+            "experiment": "churn",
+            "point": POINT,
+            "server": name,
+            "round": first + index,
+            "status": status,
+            "reason": None if status == "ok" else "because",
+            "metrics": {} if lost else {"server_cpu_us": cost, "sessions_per_s": 1000 / cost},
+        }
+        for index, cost in enumerate(costs)
+    ]
+
+
+# Numbers
+
+
+def test_percentiles_are_samples_by_nearest_rank() -> None:
+    samples = list(range(1, 101))
+    assert percentile(samples, 0.50) == 50
+    assert percentile(samples, 0.99) == 99
+    assert percentile(samples, 0.991) == 100
+    assert percentile(samples, 1.0) == 100
+    assert percentile([7.0], 0.5) == percentile([7.0], 0.99) == 7.0
+    assert percentile([1, 2, 3, 4], 0.5) == 2
+    assert percentile([1, 2, 3, 4], 0.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (5, "5"),
+        (0.00001, "0.00"),
+        (0.0834, "0.083"),
+        (0.08, "0.080"),
+        (1.0, "1.00"),
+        (9.996, "10.0"),
+        (999.6, "1000"),
+        (10_000, "10k"),
+        (12_345.6, "12.3k"),
+        (1_500_000, "1.5M"),
+    ],
+)
+def test_numbers_are_shown_with_three_figures(value: float, text: str) -> None:
+    assert metrics.number(value) == text
+
+
+# Differences
+
+
+def t_density(t: float, freedom: int) -> float:
+    scale = math.gamma((freedom + 1) / 2) / math.gamma(freedom / 2)
+    return scale / math.sqrt(freedom * math.pi) * (1 + t * t / freedom) ** (-(freedom + 1) / 2)
+
+
+@pytest.mark.parametrize("freedom", range(1, 31))
+def test_between_the_quantiles_of_t_lie_95_per_cent(freedom: int) -> None:
+    """The density, added up in another way than by a table."""
+    steps, reach = 2000, statistics.t_quantile(freedom)
+    width = 2 * reach / steps
+    area = sum(t_density(-reach + (step + 0.5) * width, freedom) for step in range(steps)) * width
+    assert area == pytest.approx(0.95, abs=0.0002)
+
+
+def test_between_two_quantiles_the_lower_one_counts_and_beyond_the_table_its_last() -> None:
+    assert statistics.t_quantile(4.9) == statistics.t_quantile(4)
+    assert statistics.t_quantile(1000) == statistics.t_quantile(30)
+
+
+def test_a_paired_interval_by_hand() -> None:
+    """Logs of the ratios: ln 2, ln 2, ln 4. Mean 4/3 ln 2, deviation ln 2 / sqrt 3, t 4.303."""
+    ratio = paired_ratio({0: 2.0, 1: 4.0, 2: 12.0}, {0: 1.0, 1: 2.0, 2: 3.0})
+    reach = 4.303 * (math.log(2) / math.sqrt(3)) / math.sqrt(3)
+    assert ratio.value == pytest.approx(2 ** (4 / 3))
+    assert ratio.low == pytest.approx(math.exp(4 / 3 * math.log(2) - reach))
+    assert ratio.high == pytest.approx(math.exp(4 / 3 * math.log(2) + reach))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "apart", "reach"),
+    [
+        # Variances 1, error sqrt(2/3), by Welch 4 degrees of freedom.
+        ((3, 4, 5), (0, 1, 2), 3, 2.776 * math.sqrt(2 / 3)),
+        # Variances 1 and 100: (101/3)^2 / ((1/3)^2/2 + (100/3)^2/2) = 2.04 degrees of freedom.
+        ((-1, 0, 1), (-10, 0, 10), 0, 4.303 * math.sqrt(101 / 3)),
+    ],
+)
+def test_an_interval_of_two_groups_by_hand(
+    first: tuple, second: tuple, apart: float, reach: float
+) -> None:
+    """What is given are the logarithms."""
+    ratio = unpaired_ratio(*([math.exp(log) for log in logs] for logs in (first, second)))
+    logs = [math.log(number) for number in (ratio.value, ratio.low, ratio.high)]
+    assert logs == pytest.approx([apart, apart - reach, apart + reach])
+
+
+def test_what_changed_from_round_to_round_is_no_difference_of_the_servers() -> None:
+    """Every round is twice as slow as the one before; within each, the second takes 10 % more."""
+    first = {number: 2.0**number for number in range(5)}
+    second = {number: value * (1.1 + number / 1000) for number, value in first.items()}
+    assert paired_ratio(second, first).text == "1.1 × (1.1 to 1.1)"
+    assert not unpaired_ratio(list(second.values()), list(first.values())).shown
+
+
+def test_only_rounds_that_both_have_are_paired() -> None:
+    ratio = paired_ratio({0: 2.0, 1: 2.0, 2: 2.0, 3: 99.0}, {0: 1.0, 1: 1.0, 2: 1.0, 4: 0.1})
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 2, 2))
+
+
+@pytest.mark.parametrize(
+    "ratio",
+    [
+        paired_ratio({0: 9.0, 1: 9.0}, {0: 1.0, 1: 1.0}),
+        paired_ratio({0: 9.0, 1: 9.0, 2: 0.0}, {0: 1.0, 1: 1.0, 2: 1.0}),
+        paired_ratio({0: 9.0, 1: 9.0, 2: 9.0}, {0: 1.0, 1: -1.0, 2: 1.0}),
+        paired_ratio({0: 9.0}, {1: 1.0}),
+        unpaired_ratio([9.0, 9.0], [1.0, 1.0, 1.0]),
+        unpaired_ratio([9.0, 9.0, 9.0], [0.0, 0.0, 0.0]),
+        unpaired_ratio([], [1.0]),
+    ],
+)
+def test_of_too_few_values_and_of_nothing_no_difference_is_shown(ratio: Ratio) -> None:
+    assert (ratio.low, ratio.shown, ratio.text) == (None, False, "no difference shown")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (Ratio(1.8, 1.6, 2.04), "1.8 × (1.6 to 2.0)"),
+        (Ratio(1.1, 0.9, 1.3), "no difference shown"),
+        (Ratio(1.0, 1.0, 1.0), "no difference shown"),
+        (Ratio(0.5, 0.4, 0.9), "0.50 × (0.40 to 0.90)"),
+        (Ratio(1.05, 1.04, 1.06), "1.05 × (1.04 to 1.06)"),
+        (Ratio(1.02, 1.004, 1.03), "1.020 × (1.004 to 1.030)"),
+        (Ratio(27.3, 25.5, 1234.0), "27 × (26 to 1,200)"),
+    ],
+)
+def test_a_ratio_is_written_with_its_interval(ratio: Ratio, text: str) -> None:
+    assert ratio.text == text
+    assert ratio.shown == ("×" in text)
+
+
+@pytest.mark.parametrize("paired", [True, False])
+def test_of_things_that_do_not_differ_about_5_per_cent_are_shown(paired: bool) -> None:
+    """2000 draws of five rounds: the interval must be wrong as often as it says it is."""
+    dice = random.Random(5)
+    wrong = 0
+    for _ in range(2000):
+        rounds = [dice.lognormvariate(3, 0.5 if paired else 0) for _ in range(5)]
+        twins = [[value * dice.lognormvariate(0, 0.1) for value in rounds] for _ in "AB"]
+        if paired:
+            wrong += paired_ratio(*(dict(enumerate(values)) for values in twins)).shown
+        else:
+            wrong += unpaired_ratio(*twins).shown
+    assert 0.03 <= wrong / 2000 <= 0.065
+
+
+# Cells
+
+
+def test_a_cell_has_its_trials_by_round() -> None:
+    view = View(made_up(*churn("a", 3.0, 1.0, 5.0)))
+    cell = view.cell("churn", POINT, "a")
+    assert (cell.status, cell.median("server_cpu_us")) == ("ok", 3.0)
+    assert cell.values["server_cpu_us"] == {0: 3.0, 1: 1.0, 2: 5.0}
+    assert cell.median("p50_ms") is None
+    assert view.cell("churn", POINT, "b") is None
+    assert view.cell("churn", {"concurrent": 11}, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "cost", "rate"),
+    [
+        ("ok", True, True),
+        ("server-limited", False, True),
+        ("client-limited", False, False),
+        ("failed", False, False),
+        ("error", False, False),
+    ],
+)
+def test_what_one_bad_trial_leaves_to_be_compared(status: str, cost: bool, rate: bool) -> None:
+    """CPU per message compares where the rate was kept, and nothing where the client was slow."""
+    rows = churn("a", 1.0, 1.0) + churn("a", 1.0, status=status, first=2)
+    view = View(made_up(*rows, *churn("b", 2.0, 2.0, 2.0)))
+    (point,) = view.points("churn")
+    a, b = point.cells.values()
+    assert a.status == status
+    for metric, compares in (("server_cpu_us", cost), ("sessions_per_s", rate)):
+        assert a.ranks(metric) == compares
+        assert (b.ratio_to(a, metric).value is not None) == compares
+        assert point.best(metric) == ([a] if compares else [b])
+
+
+def test_a_disturbed_trial_is_left_out_while_there_are_others() -> None:
+    rows = churn("a", 1.0, 1.0, 1.0) + churn("a", 99.0, status="disturbed", first=3)
+    cell = View(made_up(*rows)).cell("churn", POINT, "a")
+    assert (cell.status, set(cell.values["server_cpu_us"].values())) == ("ok", {1.0})
+    assert len(cell.trials) == 4
+    cell = View(made_up(*rows[3:])).cell("churn", POINT, "a")
+    assert (cell.status, cell.median("server_cpu_us")) == ("disturbed", 99.0)
+    assert not cell.ranks("sessions_per_s")
+
+
+@pytest.mark.parametrize(
+    ("held", "refusal"), [(7, Refusal.SERVER_FULL), (None, Refusal.TOO_FEW_DESCRIPTORS)]
+)
+def test_a_refused_point_is_refused(held: int | None, refusal: Refusal) -> None:
+    """The reason is for people: what it says does not matter."""
+    row = {"experiment": "churn", "point": POINT, "server": "b", "held": held, "reason": "full"}
+    view = View(made_up(*churn("a", 1.0), refusals=[row]))
+    assert view.cell("churn", POINT, "b").refusal is refusal
+    assert view.cell("churn", POINT, "b").status == "refused"
+    assert [list(point.cells) for point in view.points("churn")] == [["a", "b"]]
+
+
+def test_the_best_are_all_that_are_not_told_apart_from_it() -> None:
+    result = made_up(*churn("a", 1.0, 1.1, 0.9), *churn("b", 1.05, 1.0, 1.1))
+    result["servers"].append(server("c", "floor"))
+    result["trials"] += churn("c", 0.5, 0.5, 0.5)
+    (point,) = View(result).points("churn")
+    a, b, c = point.cells.values()
+    assert point.best("server_cpu_us") == [c]
+    assert point.best("server_cpu_us", ("ours",)) == [a, b]
+    assert point.ranking("sessions_per_s") == [c, a, b]
+
+
+def test_servers_stand_in_one_order_and_points_in_that_of_the_trials() -> None:
+    result = make_result()
+    result["servers"].reverse()
+    view = View(result)
+    for point in view.points("ping"):
+        kinds = [cell.entry["kind"] for cell in point.cells.values()]
+        assert kinds == sorted(kinds, key=KINDS.index)
+    assert view.points("ping") == EXPERIMENTS["ping"].points(EXPERIMENTS["ping"].sizes["full"])
+    assert view.points("ping", mode="paced", rate=500) == [
+        {"mode": "paced", "clients": 50, "rate": 500}
+    ]
+    assert view.experiments() == list(EXPERIMENTS)
+    assert describe(view.points("ping")[1]) == "paced, clients 50, rate 2,000"
+
+
+# Files
+
+
+def test_a_result_is_read_as_it_was_written_a_line_for_each_trial(tmp_path: Path) -> None:
+    result = make_result()
+    path = tmp_path / "new" / "result.json"
+    write_result(result, path)
+    assert load_result(path) == json.loads(json.dumps(result))
+    assert len(path.read_text().splitlines()) < len(result["trials"]) + 100
+    assert [entry.name for entry in path.parent.iterdir()] == ["result.json"]
+
+
+@pytest.fixture(scope="module")
+def whole() -> dict:
+    return json.loads(json.dumps(make_result()))
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "damage"),
+    [
+        ("machine", None, "machine is None"),
+        ("servers.0.kind", "mine", "servers[0].kind is 'mine'"),
+        ("servers.0.label", "a\x1b[2J", "servers[0].label is 'a\\x1b[2J'"),
+        ("trials.0", {}, "trials[0].experiment is missing"),
+        ("trials.0.status", "fine", "trials[0].status is 'fine'"),
+        ("trials.3.metrics.server_cpu_us", "25", "trials[3].metrics.server_cpu_us is '25'"),
+        ("trials.3.metrics.p50_ms", math.nan, "trials[3].metrics.p50_ms is nan"),
+        ("trials.0.experiment", "sleep", "there is no experiment 'sleep'"),
+        ("trials.0.point", {"mode": "paced"}, "ping has no point {'mode': 'paced'}"),
+        ("parameters.experiments.idle", {"idle": 3}, "or these are not its parameters"),
+    ],
+)
+def test_a_damaged_file_is_one_line_that_says_what_is_wrong(
+    where: str, value: object, damage: str, whole: dict, tmp_path: Path
+) -> None:
+    result = copy.deepcopy(whole)
+    *steps, last = [int(step) if step.isdigit() else step for step in where.split(".")]
+    functools.reduce(operator.getitem, steps, result)[last] = value
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps(result))
+    for command in (
+        lambda: compare.compare_files(path, path),
+        lambda: page.write_report(path, tmp_path),
+    ):
+        with pytest.raises(ResultError) as error:
+            command()
+        assert str(error.value).startswith(f"{path} is no complete result: ")
+        assert damage in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "is not a JSON file"),
+        ("{", "is not a JSON file"),
+        ("[" * 100_000, "is not a JSON file"),
+        ("null", "is no result of this benchmark"),
+        ("[1, 2]", "is no result of this benchmark"),
+        ('{"schema": ["x"]}', "is no result of this benchmark"),
+        (json.dumps({"schema": EARLIER}), "is of the first edition of the benchmarks: measure"),
+        (json.dumps({"schema": SCHEMA}), "is no complete result: kind is missing"),
+    ],
+)
+def test_what_is_no_result_is_said_to_be_none(text: str, complaint: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(ResultError, match=complaint):
+        load_result(path)
+
+
+# The answer
+
+
+def test_the_answer_has_a_row_for_each_question_and_the_best_of_each_is_marked(whole: dict) -> None:
+    table = answer.answer(View(whole))
+    assert len(table.rows) == len(answer.QUESTIONS) + 1
+    chat_load = table.rows[0]
+    assert chat_load[0] == "A message at chat load (50 clients, 5,000/s), µs of CPU"
+    assert [column for row, column in table.marks if row == 0] == [1]
+    assert "\n" not in chat_load[1]
+    assert re.fullmatch(r"35\.\d\n1\.\d × \(1\.\d to 1\.\d\)", chat_load[2])
+    assert chat_load[-1].endswith("\nC threads")
+
+
+def test_the_sentences_change_with_the_numbers(whole: dict) -> None:
+    before = answer.sentences(View(whole))
+    assert len(before) == 3
+    assert before[0].startswith("Choose threads (v1_threads) for a message at chat load (2")
+    assert "the others' p99 while somebody computes (5." in before[0]
+    assert before[0].split("; not for ")[1].startswith("memory per idle connection, 7.")
+    assert before[0].endswith((" that of v2_select.", " that of v3_broadcast."))
+    dear = copy.deepcopy(whole)
+    for trial in dear["trials"]:
+        if trial["server"] == "v1_threads" and trial["experiment"] == "ping":
+            trial["metrics"] = {name: 50 * value for name, value in trial["metrics"].items()}
+    after = answer.sentences(View(dear))
+    assert after[0].split("; not for ")[1].startswith("a message at saturation, 8")
+    assert after[2] != before[2]
+
+
+def test_many_clients_speak_for_a_model(whole: dict) -> None:
+    """And a timeout that somebody chose speaks against none."""
+    assert not any("stops reading" in sentence for sentence in answer.sentences(View(whole)))
+    few = copy.deepcopy(whole)
+    for trial in few["trials"]:
+        trial["metrics"] = dict.fromkeys(trial["metrics"], 1.0)
+    threads, select, _ = answer.sentences(View(few))
+    assert threads.startswith("Choose threads (v1_threads) for many clients (at least 10,0")
+    idle = EXPERIMENTS["idle"]
+    most = max(map(idle.clients_needed, idle.points(idle.sizes["full"])))
+    assert select == (
+        "Nothing here speaks for a select() loop (v2_select and v3_broadcast); least of all it is"
+        f" not for more than 1,000 clients, where another holds at least {most:,}."
+    )
+
+
+def test_of_one_round_nothing_is_chosen(whole: dict) -> None:
+    trials = [trial for trial in whole["trials"] if trial["round"] == 0]
+    one = View(whole | {"trials": trials, "refusals": []})
+    for sentence in answer.sentences(one):
+        assert sentence.startswith("Nothing here speaks for ")
+        assert sentence.endswith("; at nothing here is another model shown to be better.")
+    assert [step.losses for step in answer.losses(one)] == [[], [], []]
+
+
+def test_where_the_newer_model_loses_is_told_without_configured_constants(whole: dict) -> None:
+    steps = {(step.older, step.newer): step.losses for step in answer.losses(View(whole))}
+    first = steps["v1_threads", "v2_select"]
+    assert any(line.startswith("a message at chat load: 2") and "×" in line for line in first)
+    assert first[-1] == "it holds 1,000 clients, then says `! server full`"
+    second = steps["v2_select", "v3_broadcast"]
+    assert any(line.endswith(" ms → the configured 1 s") for line in second)
+    longer = copy.deepcopy(whole)
+    delays = {"v3_broadcast": 1000.0, "v4_asyncio": 1100.0}
+    for trial in longer["trials"]:
+        if trial["experiment"] == "stall" and trial["server"] in delays:
+            trial["metrics"] |= {"worst_delay_ms": delays[trial["server"]], "dropped_after_s": 1.1}
+    view = View(longer)
+    (point,) = view.points("stall")
+    third, fourth = point.cells["v3_broadcast"], point.cells["v4_asyncio"]
+    assert fourth.ratio_to(third, "worst_delay_ms").shown
+    *_, last = answer.losses(view)
+    assert (last.older, last.newer) == ("v3_broadcast", "v4_asyncio")
+    assert not any("stops reading" in line for line in last.losses)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_result_of_one_experiment_has_an_answer_and_a_page(name: str, whole: dict) -> None:
+    trials = [trial for trial in whole["trials"] if trial["experiment"] == name]
+    view = View(whole | {"trials": trials, "refusals": []})
+    questions = [question for question in answer.QUESTIONS if question.experiment == name]
+    assert len(answer.answer(view).rows) == (len(questions) + 1 if questions else 0)
+    assert f"<h2>{EXPERIMENTS[name].title}</h2>" in page.page_of(view, "result.json", {})
+
+
+# Two files, and twins
+
+
+def test_before_and_after_are_compared_number_by_number(whole: dict, tmp_path: Path) -> None:
+    slower = copy.deepcopy(whole)
+    slower["commit"] = "fedcba9876543210"
+    for trial in slower["trials"]:
+        if trial["server"] == "v4_asyncio" and trial["experiment"] == "churn":
+            trial["metrics"]["server_cpu_us"] *= 2
+    before, after = tmp_path / "before.json", tmp_path / "after.json"
+    write_result(whole, before)
+    write_result(slower, after)
+    lines = compare.compare_files(before, after).splitlines()
+    assert max(map(len, lines)) <= 100
+    measured = EXPERIMENTS["churn"]
+    changed = [line for line in lines if "×" in line]
+    assert len(changed) == len(measured.points(measured.sizes["full"]))
+    assert changed[0].split()[:4] == ["v4_asyncio", "Server", "CPU", "time"]
+    assert f"per {measured.cpu_per}, µs" in changed[0]
+    assert "  2.0 × (" in changed[0]
+    assert any("client-limited: no result" in line for line in lines)
+    assert any(line.startswith(f"{len(changed)} of ") for line in lines[-2:])
+
+
+def test_a_result_without_anything_in_common_is_said_to_have_nothing(
+    whole: dict, tmp_path: Path
+) -> None:
+    paths = []
+    for name in ("ping", "churn"):
+        trials = [trial for trial in whole["trials"] if trial["experiment"] == name]
+        paths.append(tmp_path / f"{name}.json")
+        write_result(whole | {"trials": trials, "refusals": []}, paths[-1])
+    text = compare.compare_files(*paths)
+    assert text.endswith("The two files have no point in common: there is nothing to compare.")
+    assert "Points measured only before: ping of v1_threads" in text
+
+
+def test_twins_show_how_many_of_their_numbers_differ() -> None:
+    """Both metrics at one point of two."""
+    rows = churn("a", 1.0, 1.0, 1.0) + churn("b", 2.0, 2.0, 2.0)
+    rows += [
+        row | {"point": {"concurrent": 1}, "server": server} for row in rows[:3] for server in "ab"
+    ]
+    table = compare.against_itself(View(made_up(*rows)))
+    assert table.rows == [["churn", "4", "2", "50.0%"], ["in all", "4", "2", "50.0%"]]
+
+
+def test_twins_of_one_round_show_nothing() -> None:
+    table = compare.against_itself(View(made_up(*churn("a", 1.0), *churn("b", 2.0))))
+    assert table.rows[-1] == ["in all", "0", "0", "-"]
+    assert "Fewer than 3 rounds" in table.notes[0]
