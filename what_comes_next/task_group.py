@@ -22,7 +22,7 @@ async def with_create_task() -> None:
     failing, serving = asyncio.create_task(fail()), asyncio.create_task(serve(log))
     await serving
     print(f"create_task(): {log[0]}; nobody has asked how the first one ended")
-    # Not to ask would make asyncio say so when the task is thrown away.
+    # Ask now. Otherwise asyncio would complain when the task is thrown away.
     failing.exception()
 
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Input that has arrived, and that select() does not tell of: TLS decrypts whole records.
+"""Input that has arrived, and of which select() says nothing: TLS decrypts whole records.
 
-There is no certificate here, and so nobody is who he says he is: for this experiment alone.
+There is no certificate here, so neither end knows who the other one is. Only an experiment may do
+without.
 """
 
 import select

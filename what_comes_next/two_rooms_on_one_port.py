@@ -6,17 +6,18 @@ them. Needs Linux: elsewhere one of the two may get everybody, and Windows has n
 """
 
 import contextlib
+import functools
 import socket
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness.launcher import REPOSITORY, launch
 from harness.line_client import LineClient
+from harness.server_under_test import ServerUnderTest
 
 CLIENTS = 20
-# The server as it stands, but that its listener shares its port.
+# The server as it is, except that its listener shares its port.
 SHARING_ITS_PORT = """
 import functools, runpy, socket, sys
 socket.create_server = functools.partial(socket.create_server, reuse_port=True)
@@ -25,18 +26,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-def start(port: int):
-    script = str(REPOSITORY / "v3_broadcast" / "server.py")
-    command = [sys.executable, "-c", SHARING_ITS_PORT, script, "--port", str(port)]
-    return launch("v3_broadcast", command, profile="chat")
-
-
 def main() -> None:
     if not hasattr(socket, "SO_REUSEPORT"):
         sys.exit("two_rooms_on_one_port: this system has no SO_REUSEPORT; try it on Linux")
+    v3 = ServerUnderTest.ours("v3_broadcast")
+    start = functools.partial(v3.start, preparation=[SHARING_ITS_PORT])
     with contextlib.ExitStack() as stack:
-        first = stack.enter_context(start(0))
-        stack.enter_context(start(first.port))
+        first = stack.enter_context(start())
+        stack.enter_context(start("--port", str(first.port)))
         clients = []
         for number in range(CLIENTS):
             client = stack.enter_context(LineClient(first.address))

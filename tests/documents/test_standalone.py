@@ -8,15 +8,16 @@ import sys
 import pytest
 
 from harness.launcher import PROFILES, REPOSITORY, VERSIONS, launch
+from tests.small.definitions import definitions
 
 SOURCES = {version: REPOSITORY / version / "server.py" for version in VERSIONS}
 
 each_version = pytest.mark.parametrize("version", VERSIONS)
 
 
-def shared_sections(version):
+def shared_sections(version: str) -> str:
     """All from the first line of "The protocol" to the last line before main()."""
-    source = SOURCES[version].read_text()
+    source = SOURCES[version].read_text(encoding="utf-8")
     start = source.index("# ==== The protocol ====\n")
     end = source.index("\ndef main() -> None:\n")
     section = source[start:end]
@@ -24,8 +25,8 @@ def shared_sections(version):
     return section
 
 
-def constants(version):
-    """The value of each constant as it is written, comments left out."""
+def constants(version: str) -> dict[str, str]:
+    """The value of each constant as it is written, without comments."""
     return {
         node.targets[0].id: ast.unparse(node.value)
         for node in ast.parse(SOURCES[version].read_bytes()).body
@@ -33,24 +34,9 @@ def constants(version):
     }
 
 
-def definitions(path):
-    """Names in the order of the file: functions, classes, and methods as CLASS.METHOD."""
-    names = []
-    for node in ast.parse(path.read_bytes()).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            names.append(node.name)
-        if isinstance(node, ast.ClassDef):
-            names += [
-                f"{node.name}.{method.name}"
-                for method in node.body
-                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
-            ]
-    return names
-
-
 @pytest.mark.parametrize("version", VERSIONS[1:])
 def test_the_shared_sections_are_the_same_in_all_four(version):
-    """Layout: to the letter; who corrects one file has to correct all."""
+    """Layout: to the letter; a correction in one file belongs in all."""
     sections = shared_sections(version)
     assert sections == shared_sections(VERSIONS[0])
     assert len(sections.splitlines()) > 100
@@ -69,7 +55,7 @@ def test_constants_mean_the_same_wherever_they_are(version):
 @each_version
 def test_the_model_comes_first(version):
     """Layout: client, server and serve(), then the two shared sections, then main()."""
-    source = SOURCES[version].read_text()
+    source = SOURCES[version].read_text(encoding="utf-8")
     landmarks = ["class Client:", "class Server:", "def serve(", "# ==== The protocol ====\n"]
     landmarks += ["# ==== Start-up ====\n", "\ndef main()"]
     assert sorted(landmarks, key=source.index) == landmarks

@@ -1,4 +1,4 @@
-"""Code in Markdown that says from which file it is: is it still there?
+"""Code in Markdown that says from which file it is: does it still stand there?
 
     <!-- from v2_select/server.py -->
     ```python
@@ -7,8 +7,9 @@
         return True
     ```
 
-The lines stand in the file one below the other, indented as a whole as far as one likes. A line
-`...` stands for lines that are left out. What comes after it stands further down in the file.
+The quoted lines stand in the file one below the other. All of them may be indented by another
+amount than there. A line `...` stands for lines that are left out: what comes after it stands
+further down in the file.
 """
 
 import re
@@ -26,12 +27,12 @@ GAP = "..."
 
 
 class NotThere(AssertionError):
-    """A quotation does not stand in its file: which, and where it goes another way."""
+    """A quotation does not stand in its file: where it differs."""
 
 
 @dataclass(frozen=True)
 class Quotation:
-    """A block of a document: the number among those quoted there, its file, its code."""
+    """A block of a document: its number among those quoted there, its file, its code."""
 
     number: int
     source: str
@@ -44,18 +45,18 @@ class Quotation:
 
 
 def quotations(text: str) -> list[Quotation]:
-    """The blocks of a document that say from where they are. Raises NotThere: a marker has none."""
-    found = [block for block in FENCE.finditer(text) if block["source"]]
-    if len(found) != len(MARKER.findall(text)):
+    """The blocks of a document that name their file. Raises NotThere: a marker has no block."""
+    blocks = [block for block in FENCE.finditer(text) if block["source"]]
+    if len(blocks) != len(MARKER.findall(text)):
         raise NotThere("a line `<!-- from FILE -->` must stand directly above a ``` block")
     return [
         Quotation(number, block["source"], block["code"])
-        for number, block in enumerate(found, start=1)
+        for number, block in enumerate(blocks, start=1)
     ]
 
 
 def unmarked(text: str, files: list[Path]) -> Iterator[str]:
-    """The first lines of Python blocks that say nothing, though all they have is in the files."""
+    """The first lines of Python blocks without a marker whose every line is in these files."""
     known = {
         line.strip() for path in files for line in path.read_text(encoding="utf-8").splitlines()
     }
@@ -80,49 +81,41 @@ def assert_stands(quotation: Quotation, root: Path) -> None:
 
 
 def _regions(code: str) -> Iterator[list[str]]:
-    """The parts between the gaps, each without empty lines around it, and dedented."""
-    region: list[str] = []
-    for line in [*code.splitlines(), GAP]:
-        if line.strip() != GAP:
-            region.append(line.rstrip())
-            continue
-        text = "\n".join(region).strip("\n")
-        if text.strip():
-            yield textwrap.dedent(text).splitlines()
-        region = []
+    """The parts between the gaps, each dedented and without empty lines around it."""
+    for part in re.split(rf"^ *{re.escape(GAP)} *$", code, flags=re.MULTILINE):
+        region = textwrap.dedent(part).strip("\n").splitlines()
+        if region:
+            yield [line.rstrip() for line in region]
 
 
 def _place_of(region: list[str], lines: list[str], start: int, source: str) -> int:
     """The index of a region's first line, from `start` on. Raises NotThere."""
-    best, where = -1, start
-    for at in range(start, len(lines)):
-        same = _lines_in_common(region, lines[at:])
-        if same == len(region):
-            return at
-        if same > best:
-            best, where = same, at
-    quoted = region[best] if best > 0 else region[0]
-    if best <= 0:
+    most_in_common, nearest = 0, start
+    for index in range(start, len(lines)):
+        in_common = _lines_in_common(region, lines[index:])
+        if in_common == len(region):
+            return index
+        if in_common > most_in_common:
+            most_in_common, nearest = in_common, index
+    if most_in_common == 0:
         after = f" below line {start}" if start else ""
-        raise NotThere(f"this line is not in {source}{after}:\n    quoted   {quoted}")
-    at = where + best
-    there = lines[at] if at < len(lines) else "(the file ends)"
+        raise NotThere(f"this line is not in {source}{after}:\n    quoted   {region[0]}")
+    differs = nearest + most_in_common
+    there = lines[differs] if differs < len(lines) else "(the file ends)"
     raise NotThere(
-        f"from line {at + 1} of {source} on it is another:\n"
-        f"    quoted   {quoted.strip()}\n    there    {there.strip()}"
+        f"from line {differs + 1} of {source} on it is another:\n"
+        f"    quoted   {region[most_in_common].strip()}\n    there    {there.strip()}"
     )
 
 
 def _lines_in_common(region: list[str], lines: list[str]) -> int:
     """How many lines from the first on are the same, all of them indented by the same amount."""
-    if not lines or lines[0].strip() != region[0].strip():
+    if lines[0].strip() != region[0].strip():
         return 0
-    margin = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
-    own = region[0][: len(region[0]) - len(region[0].lstrip())]
     # The first line of a region may itself stand further in than those below it.
-    if not margin.endswith(own):
+    margin = lines[0].rstrip().removesuffix(region[0])
+    if margin.strip():
         return 0
-    margin = margin[: len(margin) - len(own)]
     for index, line in enumerate(region):
         expected = margin + line if line else ""
         if index >= len(lines) or lines[index].rstrip() != expected:

@@ -1,0 +1,1 @@
+"""Tests of what is read: documents, quoted code, commands, and how the servers are laid out."""
