@@ -9,13 +9,14 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 endif
 VENV ?= .venv
 
-.PHONY: help demo test compare lint clean
+.PHONY: help demo test compare lint types clean
 
 help:
 	@echo "make demo     one conversation with all four servers, side by side (needs Python 3.11+ alone)"
 	@echo "make test     the test suite, on all four, in about five minutes"
 	@echo "make compare  what each model costs: tables, pictures and a page, in about three minutes"
 	@echo "make lint     ruff"
+	@echo "make types    mypy: what the harness, the benchmarks, the grader and the servers promise"
 	@echo "make clean    remove what these have made"
 
 demo: python
@@ -31,8 +32,11 @@ lint: $(VENV)/ruff.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+types: $(VENV)/mypy.installed
+	$(VENV)/bin/mypy
+
 clean:
-	rm -rf $(VENV) results .pytest_cache .ruff_cache
+	rm -rf $(VENV) results .pytest_cache .ruff_cache .mypy_cache
 
 .PHONY: python
 python:

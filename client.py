@@ -49,11 +49,16 @@ except ImportError:
 
 # ==== The conversation ====
 
-MAX_LINE = 1024  # bytes in a line that we send, its ending not counted: no server takes more
-MAX_RECEIVED_LINE = 1 << 20  # bytes in a line that arrives; a longer one is shown in pieces
-READ_SIZE = 64 * 1024  # bytes that one read takes at most
-NAME_ANSWER_SECONDS = 3.0  # how long piped input waits for the server's answer to --name
-INPUT_END_SECONDS = 0.2  # how long we wait, once the connection has ended, for the input to end
+# No server takes a line of more bytes than this, its ending not counted, so we do not send one.
+MAX_LINE = 1024
+# A line that arrives and has more bytes than this is shown in pieces.
+MAX_RECEIVED_LINE = 1 << 20
+# One read takes this many bytes at most.
+READ_SIZE = 64 * 1024
+# Piped input waits this long for the server's answer to --name.
+NAME_ANSWER_SECONDS = 3.0
+# Once the connection has ended, we wait this long for the input to end.
+INPUT_END_SECONDS = 0.2
 
 # The last line of a server that closes the connection although we have not asked it to.
 FAREWELLS = ("! server full", "! idle timeout", "* server shutting down")
@@ -185,7 +190,8 @@ def visible(text: str) -> str:
 # ==== The terminal: comfort, you may stop here ====
 
 COMMANDS = ("/help", "/list", "/ping", "/pm", "/quit", "/work")
-REDRAW_SECONDS = 0.05  # how long readline may take to notice that the terminal's width has changed
+# Readline may take this long to notice that the terminal's width has changed.
+REDRAW_SECONDS = 0.05
 
 # Notices, errors and private messages. Other lines keep the terminal's own colour.
 COLOURS = {"*": "\x1b[36m", "!": "\x1b[31m", "@": "\x1b[35m"}
@@ -440,7 +446,8 @@ def columns_of(character: str) -> int:
 # ==== Start-up ====
 
 PORTS = {"v1": 8001, "v2": 8002, "v3": 8003, "v4": 8004}
-CONNECT_SECONDS = 10.0  # how long connect() may take
+# The call of connect() may take this long.
+CONNECT_SECONDS = 10.0
 
 
 class OptionParser(argparse.ArgumentParser):

@@ -39,7 +39,8 @@ class Server:
             while not client.leaving:
                 self.take_turn(client)
         except OSError:
-            pass  # A reset ends this thread, and no other.
+            # A reset ends this thread, and no other.
+            pass
         finally:
             self.drop(client)
 

@@ -306,9 +306,9 @@ class Server:
             self.holders.remove(client)
             client.stall_deadline = math.inf
 
-    def readers_in_a_hold(self) -> list[int]:
+    def readers_in_a_hold(self) -> set[int]:
         """Return the descriptors that are read all the same: of newcomers and leaving clients."""
-        return [fd for fd in self.readers if fd not in self.clients or self.clients[fd].leaving]
+        return {fd for fd in self.readers if fd not in self.clients or self.clients[fd].leaving}
 
     def do_work(self, client: Client) -> None:
         """Compute what the client has asked for. There is no other place for it, so all wait."""

@@ -34,7 +34,8 @@ class Server:
             while not client.leaving:
                 await self.take_turn(client)
         except OSError:
-            pass  # A reset ends this coroutine, and no other.
+            # A reset ends this coroutine, and no other.
+            pass
         finally:
             self.drop(client)
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from harness.launcher import PROFILES, REPOSITORY, VERSIONS, launch
-from tests.processes import Marked
-from tests.rules import text_of
+from tests.processes import run_module
 from tests.small import table
+from tests.small.definitions import definitions
 from tests.small.lessons import TITLES, mends
 from tests.small.scripts import SCRIPTS
 from tests.small.suite import (
@@ -26,7 +26,8 @@ from tests.small.suite import (
     run_suite,
     small_path,
 )
-from tests.test_standalone import definitions
+from tests.suite.rules import text_of
+from tests.zoo.suite_runner import SuiteRunner
 
 VERDICTS = load_verdicts()
 
@@ -77,44 +78,43 @@ def test_a_small_server_runs_alone_and_takes_a_port_only(version, tmp_path, join
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory):
+def judged():
     """{(version, whether the table says "keeps"): {rule: verdict}, to come}; two runs at a time."""
-    folder = tmp_path_factory.mktemp("small")
 
     def run(version, keeps):
-        rules = said_to(version, keeps)
+        rules = rules_that(version, keeps)
         if keeps:
             tests = all_about(rules)
         else:
-            shown = {VERDICTS[version][rule].evidence for rule in rules} - {
-                *MISSING_OPTIONS.values()
-            }
-            tests = [f"tests/{test}" for test in sorted(shown)]
-        return judge(run_suite(version, folder / f"{version}-{keeps}.json", *tests))
+            evidence = {VERDICTS[version][rule] for rule in rules}
+            tests = [
+                f"tests/suite/{test}" for test in sorted(evidence - {*MISSING_OPTIONS.values()})
+            ]
+        return judge(run_suite(runner, version, *tests).values())
 
-    with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        runs = itertools.product(VERSIONS, (True, False))
-        yield {(version, keeps): pool.submit(run, version, keeps) for version, keeps in runs}
+    with SuiteRunner() as runner:
+        pairs = itertools.product(VERSIONS, (True, False))
+        yield {pair: runner.submit(run, *pair) for pair in pairs}
 
 
-def said_to(version, keep):
+def rules_that(version, keeps):
     """The rules that a small.py keeps, or breaks, by the table."""
-    return [rule for rule, verdict in VERDICTS[version].items() if verdict.keeps == keep]
+    return [rule for rule, evidence in VERDICTS[version].items() if keeps == (evidence is None)]
 
 
 @each_version
 def test_what_it_keeps(judged, version):
     """Every test that is about a rule that it keeps passes, but for those that need an option."""
-    found = judged[version, True].result()
-    lost = {r: found[r].evidence for r in said_to(version, keep=True) if not found[r].keeps}
+    verdicts = judged[version, True].result()
+    lost = {rule: verdicts[rule] for rule in rules_that(version, keeps=True) if verdicts[rule]}
     assert not lost, f"{version}/small.py breaks more than the table says: {lost}; {ANEW}"
 
 
 @each_version
 def test_what_it_breaks(judged, version):
     """The test that has shown it fails still."""
-    found = judged[version, False].result()
-    mended = [rule for rule in said_to(version, keep=False) if found[rule].keeps]
+    verdicts = judged[version, False].result()
+    mended = [rule for rule in rules_that(version, keeps=False) if verdicts[rule] is None]
     assert not mended, f"{version}/small.py keeps more than the table says: {mended}; {ANEW}"
 
 
@@ -126,9 +126,9 @@ def test_every_rule_is_judged(version):
     """Those of the version's profile, and no others; every judgement names a test there is."""
     assert [*VERDICTS[version]] == rules_for(version)
     tests = protocol_tests()
-    for rule, verdict in VERDICTS[version].items():
-        if not verdict.keeps and verdict.evidence != MISSING_OPTIONS.get(rule):
-            assert verdict.evidence.partition("[")[0] in tests
+    for rule in rules_that(version, keeps=False):
+        if (evidence := VERDICTS[version][rule]) != MISSING_OPTIONS.get(rule):
+            assert evidence.partition("[")[0] in tests
 
 
 def test_the_page_has_the_table():
@@ -142,8 +142,7 @@ def test_core_rules_are_kept_by_all():
     core = {rule for rule in TITLES if rule != "launch" and text_of(rule).endswith(" *core*")}
     assert {"H1", "H3", "F5", "C2", "D1", "D2"} <= core
     for version in VERSIONS:
-        broken = [rule for rule in core & {*VERDICTS[version]} if not VERDICTS[version][rule].keeps]
-        assert not broken, f"{version}/small.py breaks {broken}, which are core"
+        assert not core.intersection(rules_that(version, keeps=False)), version
 
 
 # ---- How each broken rule is seen, and what mends it ----
@@ -153,48 +152,36 @@ def test_core_rules_are_kept_by_all():
 def test_what_mends_a_rule_is_there(version):
     """Each method that the table names stands in server.py."""
     defined = {name.rpartition(".")[2] for name in definitions(REPOSITORY / version / "server.py")}
-    for rule, verdict in VERDICTS[version].items():
-        if not verdict.keeps:
-            needed = {*mends(rule, version)}
-            assert needed, f"nothing mends {rule} in {version}"
-            assert needed <= defined, f"{rule}: no {needed - defined} in {version}/server.py"
+    for rule in rules_that(version, keeps=False):
+        needed = {*mends(rule, version)}
+        assert needed and needed <= defined, f"{rule}: no {needed - defined or 'names'}"
 
 
-def shows():
-    """(rule, version) of each script, and each small.py that breaks its rule."""
-    for rule in SCRIPTS:
-        for version in broken_by(VERDICTS, rule):
-            yield rule, version
+# (rule, version) of each script, and each small.py that breaks its rule.
+SHOWS = [(rule, version) for rule in SCRIPTS for version in broken_by(VERDICTS, rule)]
 
 
-def show(rule, version):
-    """Run `show`; returns what became of it, and how it was marked."""
-    marked = Marked()
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.small", "show", rule, "--version", version],
-        cwd=REPOSITORY,
-        env=marked.environment,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    return done, marked
+def small(*arguments):
+    """Run the command to its end; returns (exit status, output, errors)."""
+    return run_module("tests.small", *arguments)
 
 
 @pytest.fixture(scope="module")
 def all_shows():
-    """{(rule, version): what show() returns, to come}. They mostly wait, so a few run at once."""
+    """{(rule, version): its `show`, to come}. They mostly wait, so a few run at once."""
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        yield {(rule, version): pool.submit(show, rule, version) for rule, version in shows()}
+        yield {
+            (rule, version): pool.submit(small, "show", rule, "--version", version)
+            for rule, version in SHOWS
+        }
 
 
-@pytest.mark.parametrize(("rule", "version"), list(shows()))
+@pytest.mark.parametrize(("rule", "version"), SHOWS)
 def test_a_broken_rule_can_be_seen(all_shows, rule, version):
     """`show` ends with 0 when something is wrong with small.py and nothing with server.py."""
-    done, marked = all_shows[rule, version].result()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert " <-" in done.stdout
-    assert marked.left_behind() == []
+    status, output, errors = all_shows[rule, version].result()
+    assert (status, errors) == (0, ""), output
+    assert " <-" in output
 
 
 @pytest.mark.parametrize(
@@ -204,12 +191,6 @@ def test_a_broken_rule_can_be_seen(all_shows, rule, version):
 )
 def test_mistakes_are_one_line(arguments, status):
     """What a user can cause is said in one line."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.small", *arguments],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    assert done.returncode == status
-    assert re.fullmatch(r"small: [^\n]+\n", done.stderr)
+    status_now, _, errors = small(*arguments)
+    assert status_now == status
+    assert re.fullmatch(r"small: [^\n]+\n", errors)

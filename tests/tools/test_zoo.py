@@ -1,6 +1,5 @@
 """The bug zoo: each diff still fits, is caught by the rule that it names, and can be seen."""
 
-import concurrent.futures
 import dataclasses
 import json
 import os
@@ -13,13 +12,15 @@ import sys
 import pytest
 
 from harness.launcher import REPOSITORY
-from tests.processes import Marked
-from tests.rules import text_of
-from tests.zoo import matrix
+from tests.processes import Marked, run_module
+from tests.suite.rule_report import Outcome, Result
+from tests.suite.rules import text_of
+from tests.zoo import suite_runner
 from tests.zoo.catalogue import BUGS, NAMES, ZooError, all_bugs, find_bug
-from tests.zoo.matrix import Catch, read_report, suite_command, suite_environment, table
+from tests.zoo.matrix import Catch, run_matrix, table
 from tests.zoo.patching import DiffError, apply_diff, target
 from tests.zoo.play import play
+from tests.zoo.suite_runner import SuiteRunner, python_server
 
 each_bug = pytest.mark.parametrize("name", NAMES)
 
@@ -28,17 +29,10 @@ AT_ONCE = 5
 ONE_LINE = re.compile(r"zoo: [^\n]+\n")
 
 
-def zoo(*arguments, marked=None, seconds=30):
-    """Run the command; returns (exit status, standard output, standard error)."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.zoo", *arguments],
-        cwd=REPOSITORY,
-        env={**(marked or Marked()).environment, "PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=seconds,
-    )
-    return done.returncode, done.stdout, done.stderr
+def zoo(*arguments):
+    """Run the command to its end; returns (exit status, output, errors)."""
+    environment = {"PYTHONUTF8": "1"}
+    return run_module("tests.zoo", *arguments, environment=environment, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -48,30 +42,18 @@ def background(tmp_path_factory):
     All of it begins at the first use.
     """
     folder = tmp_path_factory.mktemp("broken")
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        suites = {("suite", name): pool.submit(run_suite, name, folder) for name in NAMES}
-        runs = {("run", name): pool.submit(run_bug, name) for name in NAMES}
+    with SuiteRunner(AT_ONCE) as runner:
+        suites = {("suite", name): runner.submit(catch, name, folder, runner) for name in NAMES}
+        runs = {("run", name): runner.submit(zoo, "run", name) for name in NAMES}
         yield suites | runs
 
 
-def run_suite(name, folder):
-    """Run the quickest test of a bug against a copy with the bug; returns (Catch, its output)."""
+def catch(name, folder, runner):
+    """Run the quickest test of a bug against a copy with the bug; returns what became of it."""
     bug = find_bug(name)
-    program = bug.write_copy(folder / name, broken=True)
-    report = folder / name / "report.json"
-    command = suite_command(
-        program, bug.profile, report, "-x", "--rule", bug.rule, f"tests/{bug.test}"
-    )
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=suite_environment(), capture_output=True, timeout=50
-    )
-    return read_report(bug, report), done.stdout.decode(errors="replace")
-
-
-def run_bug(name):
-    """Returns exit status, standard output, standard error, and how it was marked."""
-    marked = Marked()
-    return (*zoo("run", name, marked=marked), marked)
+    server = python_server(bug.write_copy(folder / name, broken=True))
+    options = ("-x", "--rule", bug.rule, f"tests/suite/{bug.test}")
+    return runner.run(server, bug.profile, *options, run_limit=50).outcomes
 
 
 # ---- The diffs and what is said about them ----
@@ -100,16 +82,10 @@ def test_a_diff_is_small_fits_and_is_a_program(name):
 @pytest.mark.skipif(not shutil.which("patch"), reason="patch is not installed")
 @each_bug
 def test_patch_does_the_same(name, tmp_path):
-    """Our own applier and patch(1) make the same file of a diff."""
+    """Our own applier and patch(1) make the same file from a diff."""
     bug = find_bug(name)
     copy = bug.write_copy(tmp_path / "copy", broken=False)
-    command = [
-        "patch",
-        "--silent",
-        "--no-backup-if-mismatch",
-        str(copy),
-        str(BUGS / f"{name}.diff"),
-    ]
+    command = ["patch", "--silent", "--no-backup-if-mismatch", copy, BUGS / f"{name}.diff"]
     subprocess.run(command, check=True, timeout=20)
     assert copy.read_text(encoding="utf-8") == bug.broken_source()
 
@@ -125,35 +101,45 @@ def test_a_story_has_all_its_parts(name):
     assert max(map(len, bug.text.splitlines())) <= 80
 
 
-DIFF = """\
---- a/x
-+++ b/x
-@@ -1,3 +1,3 @@
- one
--two
-+TWO
- three
-"""
-
-
-def test_a_diff_is_applied_wherever_its_lines_stand():
-    """Line numbers do not matter."""
-    assert apply_diff(DIFF, "zero\none\ntwo\nthree\n") == "zero\none\nTWO\nthree\n"
+HEAD = "--- a/x\n+++ b/x\n"
+HUNK = "@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n"
+NEXT_HUNK = "@@ -4,2 +4,2 @@\n-four\n+FOUR\n five\n"
 
 
 @pytest.mark.parametrize(
-    ("diff", "text", "said"),
+    ("diff", "right"),
     [
-        (DIFF, "one\n2\nthree\n", "0 times"),
-        (DIFF, "one\ntwo\nthree\n" * 2, "2 times"),
-        (DIFF.replace(" three\n", ""), "one\ntwo\nthree\n", "ends early"),
-        (DIFF + "three\n", "one\ntwo\nthree\n", "neither a hunk"),
+        (HEAD, "zero\none\ntwo\nthree\nfour\nfive\n"),
+        (HEAD + HUNK, "zero\none\nTWO\nthree\nfour\nfive\n"),
+        (HEAD + HUNK + NEXT_HUNK, "zero\none\nTWO\nthree\nFOUR\nfive\n"),
     ],
-    ids=["changed", "ambiguous", "cut off", "more than its hunks"],
+    ids=["no hunk", "one", "two"],
 )
-def test_a_diff_that_does_not_fit(diff, text, said):
+def test_a_diff_is_applied_wherever_its_lines_stand(diff, right):
+    """Line numbers do not matter."""
+    assert apply_diff(diff, "zero\none\ntwo\nthree\nfour\nfive\n") == right
+
+
+MISFITS = {
+    "changed": (HUNK, "one\n2\nthree\n", "0 times"),
+    "ambiguous": (HUNK, "one\ntwo\nthree\n" * 2, "2 times"),
+    "cut off": (HUNK.replace(" three\n", ""), "one\ntwo\nthree\n", "ends early"),
+    "more than its hunks": (HUNK + "three\n", "one\ntwo\nthree\n", "neither a hunk"),
+    "hunks reversed": (HUNK + NEXT_HUNK, "four\nfive\none\ntwo\nthree\n", "above those of"),
+    "hunks overlap": (
+        HUNK + NEXT_HUNK.replace("four", "three"),
+        "one\ntwo\nthree\nfive\n",
+        "above those of",
+    ),
+    "half a line at the start": (HUNK, "someone\ntwo\nthree\n", "0 times"),
+    "half a line at the end": (HUNK, "one\ntwo\nthree", "0 times"),
+}
+
+
+@pytest.mark.parametrize(("diff", "text", "words"), MISFITS.values(), ids=MISFITS)
+def test_a_diff_that_does_not_fit(diff, text, words):
     """It is refused with one line that says why."""
-    with pytest.raises(DiffError, match=said) as caught:
+    with pytest.raises(DiffError, match=words) as caught:
         apply_diff(diff, text)
     assert "\n" not in str(caught.value)
 
@@ -165,12 +151,15 @@ def test_a_diff_that_does_not_fit(diff, text, said):
 def test_caught_by_the_rule_it_names(background, name):
     """The test that it names turns red, and is first of all about the rule that it names."""
     bug = find_bug(name)
-    catch, output = background["suite", name].result()
-    red = [test.partition("[")[0] for test in catch.red.get(bug.rule, [])]
-    skipped = re.search(r"SKIPPED \[\d+\] \S+ (.*)", output)
-    if skipped and not catch.red:
-        pytest.skip(skipped[1])
-    assert bug.test in red, f"{bug.test} did not turn red, or not for {bug.rule}:\n{output[-2000:]}"
+    outcomes = background["suite", name].result()
+    if all(outcome.result is Result.SKIPPED for outcome in outcomes):
+        pytest.skip(outcomes[0].message)
+    caught_by = {
+        outcome.function
+        for outcome in outcomes
+        if outcome.result is Result.FAILED and outcome.rules[0] == bug.rule
+    }
+    assert bug.test in caught_by, outcomes
 
 
 # ---- Each can be seen ----
@@ -179,7 +168,7 @@ def test_caught_by_the_rule_it_names(background, name):
 @each_bug
 def test_run_shows_it(background, name):
     """Two columns, what was different, exit status 0, and no process is left behind."""
-    status, output, errors, marked = background["run", name].result()
+    status, output, errors = background["run", name].result()
     if "cannot be shown here" in errors:
         pytest.skip(errors.strip())
     assert (status, errors) == (0, ""), output + errors
@@ -188,7 +177,6 @@ def test_run_shows_it(background, name):
     assert any(line.startswith("Seen: ") for line in lines[-3:])
     assert max(map(len, lines)) <= 80
     assert any(" <-" in line for line in lines[4:])
-    assert marked.left_behind() == []
 
 
 def test_run_says_when_it_has_seen_nothing(capsys):
@@ -240,7 +228,7 @@ def test_show():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "words"),
     [
         (["run", "nosuchbug"], 1, "there are: eof-ignored, "),
         (["show", "nosuchbug"], 1, "there are: eof-ignored, "),
@@ -252,12 +240,12 @@ def test_show():
     ],
     ids=lambda value: " ".join(value) or "nothing" if isinstance(value, list) else None,
 )
-def test_a_mistake_is_one_line(arguments, status, said):
+def test_a_mistake_is_one_line(arguments, status, words):
     """It says what there is."""
-    got, output, errors = zoo(*arguments)
-    assert (got, output) == (status, "")
+    status_now, output, errors = zoo(*arguments)
+    assert (status_now, output) == (status, "")
     assert ONE_LINE.fullmatch(errors), errors
-    assert said in errors
+    assert words in errors
 
 
 def test_a_diff_that_fits_no_more_is_one_line():
@@ -267,62 +255,67 @@ def test_a_diff_that_fits_no_more_is_one_line():
         bug.broken_source()
 
 
-def suite_that_writes(*reports):
-    """A stand-in for suite_command(): its runs write these reports, one after the other."""
-    left = list(reports)
+@pytest.fixture
+def write_reports(monkeypatch):
+    """`write_reports({...}, {...})`: runs of the suite write these, one after the other."""
 
-    def command(program, bug, report, *options):
-        write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
-        return [sys.executable, "-c", write, str(report), json.dumps(left.pop(0))]
+    def stand_in(*reports):
+        left = list(reports)
 
-    return command
+        def command(server, profile, report, *options):
+            write = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
+            return [sys.executable, "-c", write, str(report), json.dumps(left.pop(0))]
+
+        monkeypatch.setattr(suite_runner, "suite_command", command)
+
+    return stand_in
 
 
 def report_of(cut_short, **outcomes):
     """A report in which one test of each rule has had this outcome."""
-    rules = {
-        rule: {"tests": [{"test": f"test_x.py::test_{rule}", "outcome": outcome}]}
-        for rule, outcome in outcomes.items()
-    }
-    return {"rules": rules, "cut_short": cut_short}
+    rules = {}
+    for rule, result in outcomes.items():
+        outcome = Outcome(f"test_x.py::test_{rule}", [rule], Result(result), "server")
+        rules[rule] = {"tests": [outcome.as_json()]}
+    by = {"reason": cut_short, "during": "test_x.py::test_z"} if cut_short else None
+    return {"rules": rules, "cut_short_by": by, "begin_with": None}
 
 
-def test_a_matrix_run_that_is_cut_short(monkeypatch, capsys, tmp_path):
+def test_a_matrix_run_that_is_cut_short(write_reports, capsys, tmp_path):
     """The tests of the named rule are run by themselves then, and both results count."""
-    first = report_of("ended by --run-limit 120", F5="failed", L7="not run")
-    again = report_of(None, L7="failed")
-    monkeypatch.setattr(matrix, "suite_command", suite_that_writes(first, again))
+    write_reports(
+        report_of("ended by --run-limit 120", F5="failed", L7="not run"),
+        report_of(None, L7="failed"),
+    )
     results = tmp_path / "results.json"
-    assert matrix.run_matrix([find_bug("eof-ignored")], results)
+    assert run_matrix([find_bug("eof-ignored")], results)
     output, progress = capsys.readouterr()
     assert "eof-ignored       x X\n" in output
+    assert "eof-ignored: ended by --run-limit 120\n" in output
     assert output.endswith("1 of 1 caught by the rule they name\n")
     assert progress.startswith(" 1 of 1  eof-ignored: caught, 2 red (")
     bug = json.loads(results.read_text())["bugs"]["eof-ignored"]
     assert bug["caught"] and sorted(bug["red"]) == ["F5", "L7"]
+    assert bug["cut_short"] == "ended by --run-limit 120 during test_x.py::test_z"
 
 
-def test_a_matrix_run_without_a_test(monkeypatch):
+def test_a_matrix_run_without_a_test(write_reports):
     """A suite that has run nothing has caught nothing, and that is no verdict."""
-    monkeypatch.setattr(matrix, "suite_command", suite_that_writes(report_of(None, L7="not run")))
+    write_reports(report_of(None, L7="not run"))
     with pytest.raises(ZooError, match="eof-ignored: the suite has run no test, and said: nothing"):
-        matrix.run_matrix([find_bug("eof-ignored")], None)
+        run_matrix([find_bug("eof-ignored")], None)
 
 
 def test_the_table():
     """A column for each rule with a hit; the named one is marked, also where it was missed."""
     caught, missed = find_bug("eof-ignored"), find_bug("split-utf8")
-    lines = table(
-        [
-            Catch(caught, {"L7": ["test_x.py::test_x"], "launch": ["test_x.py::test_y"]}, None),
-            Catch(missed, {"L7": ["test_x.py::test_x"]}, "ended by --run-limit 120"),
-        ]
-    )
+    red = {"L7": ["test_x.py::test_x"]}
+    launch = {"launch": ["test_x.py::test_y"]}
+    lines = table([Catch(caught, red | launch), Catch(missed, red)])
     assert lines[:4] == [
         "                  F L l",
         "                  5 7 a",
         "eof-ignored         X x",
         "split-utf8        . x",
     ]
-    assert "split-utf8: ended by --run-limit 120" in lines
     assert lines[-1] == "1 of 2 caught by the rule they name"

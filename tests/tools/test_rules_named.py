@@ -1,0 +1,33 @@
+"""Rules and tests belong together: no rule without a test, no protocol test without a rule."""
+
+import ast
+import re
+
+from harness.launcher import REPOSITORY
+from tests.suite.rules import SUITE_FOLDER
+
+RULE = re.compile(r"\b[FHCDL][1-9]\b")
+RULES = set(RULE.findall((REPOSITORY / "PROTOCOL.md").read_text(encoding="utf-8")))
+# {FILE::TEST: docstring}
+TESTS = {
+    f"{path.name}::{node.name}": ast.get_docstring(node) or ""
+    for path in sorted(SUITE_FOLDER.glob("test_*.py"))
+    for node in ast.walk(ast.parse(path.read_bytes()))
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+}
+
+
+def test_every_rule_is_named_by_a_test():
+    """No rule of PROTOCOL.md goes untested."""
+    # There are at least F1 to F6, H1 to H5, C1 to C7, D1 to D4 and L1 to L7.
+    assert len(RULES) >= 29
+    named = {rule for docstring in TESTS.values() for rule in RULE.findall(docstring)}
+    assert sorted(RULES - named) == []
+
+
+def test_every_test_names_a_rule_there_is():
+    """So a reader can look up in PROTOCOL.md what a red test means."""
+    for test, docstring in TESTS.items():
+        named = set(RULE.findall(docstring))
+        assert named or "launch contract" in docstring.lower(), f"{test} names no rule"
+        assert named <= RULES, f"{test} names {sorted(named - RULES)}"
