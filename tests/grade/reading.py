@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.conformance import Fault
-from tests.suite.rule_report import Outcome, Result
+from tests.suite.rule_report import Outcome, Result, outcomes_in
 
 # A server that greets its clients in another way than H1 wants lets nobody in, so nothing else can
 # be tested: unless it greets the first of all clients as it should.
@@ -77,11 +77,7 @@ class RuleReport:
     def from_json(cls, written: dict[str, Any]) -> "RuleReport":
         """The contents of the file that --rule-report writes."""
         cut_short = written["cut_short"]
-        outcomes = [
-            Outcome.from_json(test)
-            for about in written["rules"].values()
-            for test in about["tests"]
-        ]
+        outcomes = outcomes_in(written)
         for outcome in outcomes:
             # The run has ended before it, or in the middle of it.
             if outcome.result == Result.NOT_RUN and not outcome.message:

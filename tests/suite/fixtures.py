@@ -148,8 +148,9 @@ def wait_is_over(
             marked = [item for item in request.session.items if item.get_closest_marker("waits")]
             if len(run.targets) > 1:
                 marked = [item for item in marked if item.function is request.function]
-            run.waits |= {item: _started(item, run.session) for item in marked}
-            threads = [_begin(item, run.waits[item]) for item in marked]
+            waits = {item: _started(item, run.session) for item in marked}
+            run.waits |= waits
+            threads = [_begin(item, wait) for item, wait in waits.items() if wait.running]
             for thread in threads:
                 thread.join()
         wait = run.waits.pop(request.node)
@@ -175,11 +176,9 @@ def _started(item: pytest.Item, session: Session) -> Wait:
 
 
 def _begin(item: pytest.Item, wait: Wait) -> threading.Thread:
-    """Start a thread that does the work of a test."""
+    """Start a thread that does the work of a test with the server that was started for it."""
 
     def do() -> None:
-        if wait.running is None:
-            return
         try:
             item.get_closest_marker("waits").kwargs["work"](wait.running)
         # pytest.fail() raises a BaseException. Whatever it is, the test raises it again.
@@ -202,7 +201,7 @@ def inspect(target: ServerUnderTest) -> Callable[[RunningServer], ProcessView]:
     )
     if not proc.CAN_SEE:
         pytest.skip("this test reads /proc, which this system does not have")
-    return lambda running: ProcessView(running.process.pid)
+    return lambda running: ProcessView(running.pid)
 
 
 @pytest.fixture

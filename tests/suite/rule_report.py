@@ -97,6 +97,12 @@ class Outcome:
         )
 
 
+def outcomes_in(report: dict) -> list[Outcome]:
+    """What became of each test, from the contents of a file for --rule-report."""
+    tests = (test for about in report["rules"].values() for test in about["tests"])
+    return [Outcome.from_json(test) for test in tests]
+
+
 class RuleBroken(AssertionError):
     """The check that follows every test has found a rule broken, whatever this test is about."""
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.launcher import REPOSITORY, end_process, start_process
-from tests.suite.rule_report import CutShort, Outcome, Result
+from tests.suite.rule_report import CutShort, Outcome, Result, outcomes_in
 
 AT_ONCE = 2
 # Seconds for one run. Then it ends with its results so far.
@@ -114,9 +114,7 @@ def read_report(report: Path, output: Path) -> SuiteReport:
         contents = json.loads(report.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         contents = {"rules": {}}
-    outcomes = [
-        Outcome.from_json(test) for about in contents["rules"].values() for test in about["tests"]
-    ]
+    outcomes = outcomes_in(contents)
     if all(outcome.result is Result.NOT_RUN for outcome in outcomes):
         words = output.read_text(encoding="utf-8", errors="replace").strip()
         last_line = words.rpartition("\n")[2] or "nothing"
