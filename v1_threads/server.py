@@ -48,9 +48,10 @@ SLOTS = 4  # threads with much to do that may run at once, see Server.slots
 class Client:
     """One connection. It belongs to its own thread, but /list reads its name, see also stop()."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, address: tuple) -> None:
         self.connection = connection
-        # Empty until the handshake is done, and again when the client leaves.
+        self.address = address
+        # Empty until the handshake is done.
         self.name = ""
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
@@ -61,10 +62,16 @@ class Client:
         self.work = 0
         # The client still gets our last words, but what it says is ignored.
         self.leaving = False
+        # Its name is free again, and the log says that it has left.
+        self.has_left = False
         # The time (time.monotonic()) from which on the client is idle (L1).
         self.idle_deadline = math.inf
         # The thread is in recv(), where it cannot notice that the server stops. See stop().
         self.waiting = False
+
+    def __str__(self) -> str:
+        """Return how the log names the client."""
+        return f"{in_writing(self.address)} {self.name or '(nobody yet)'}"
 
 
 class Server:
@@ -94,13 +101,13 @@ class Server:
         """Start a thread for each client. This runs in its own: the main one waits for signals."""
         while not stop_signals:
             try:
-                connection, _ = self.listener.accept()
+                connection, address = self.listener.accept()
             except (OSError, MemoryError) as error:
                 self.on_accept_failed(error)
                 # accept() would fail again at once, so wait: a client may leave meanwhile.
                 time.sleep(ACCEPT_RETRY)
                 continue
-            client = Client(connection)
+            client = Client(connection, address)
             with self.registry:
                 full = len(self.clients) >= self.options.max_clients
                 if not full:
@@ -114,10 +121,9 @@ class Server:
             # The system has no thread left, or no memory for one.
             except (RuntimeError, MemoryError) as error:
                 self.on_accept_failed(error)
-                try:
-                    refuse(connection)
-                finally:
-                    self.drop(client)
+                refuse(connection)
+                with self.registry:
+                    self.clients.discard(client)
 
     def serve_client(self, client: Client) -> None:
         """Serve one client from its greeting to its end: this is what its thread does."""
@@ -133,7 +139,7 @@ class Server:
         # A reset, mostly, or a client that takes no output or does not close (TimeoutError, which
         # is an OSError, too). It ends this connection and no other (L2, L3, L6).
         except OSError as error:
-            logging.debug("lost %s: %s", client.name or "a client", error)
+            logging.debug("%s lost: %s", client, error)
         # Whatever has ended the thread, the name and the descriptor are free again.
         finally:
             self.drop(client)
@@ -197,12 +203,15 @@ class Server:
         try:
             text = decode_line(line)
             command, _, argument = text.partition(" ")
-            if not client.name:
+            if not client.name and HTTP_REQUEST.fullmatch(text):
+                self.send(client, "! this is not a web server")
+                client.leaving = True
+            elif not client.name:
                 # Finding a name free and taking it must be one step.
                 with self.registry:
                     client.name = choose_name(text, self.members)
                     self.members[client.name.casefold()] = client
-                logging.info("%s joined", client.name)
+                logging.info("%s joined", client)
                 self.send(client, f"* hello {client.name}")
             elif command == "/quit":
                 self.send(client, f"* bye {client.name}")
@@ -213,7 +222,7 @@ class Server:
                 with self.registry:
                     self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
-                logging.debug("%s: %s", client.name, text)
+                logging.debug("%s: %s", client, text)
                 self.send(client, f"{client.name}: {text}")
         except ValueError as refusal:
             self.send(client, f"! {refusal}")
@@ -270,13 +279,14 @@ class Server:
         self.send(client, words)
 
     def leave(self, client: Client) -> None:
-        """Free the client's name (H5)."""
-        client.leaving = True
+        """Free the client's name (H5), once."""
         with self.registry:
-            left = self.members.pop(client.name.casefold(), None)
-        if left:
-            logging.info("%s left", client.name)
-        client.name = ""
+            if client.has_left:
+                return
+            client.has_left = True
+            client.leaving = True
+            self.members.pop(client.name.casefold(), None)
+        logging.info("%s left", client)
 
     def finish(self, client: Client) -> None:
         """Close in good order: our last words, the end of our output, then the client's end.
@@ -305,8 +315,8 @@ class Server:
         A busy thread sees the signal by itself, and speaks to its client. A thread that is blocked
         in recv() does not, and no call wakes it without harm: after shutdown(SHUT_RD) it could no
         longer see its client close, and finish() has to wait for that. So the main thread speaks in
-        its place, then the client closes, and that wakes the thread. Threads that are left over are
-        daemons: they end with the program.
+        its place, then the client closes, and that wakes the thread. Clients that are left over are
+        dropped. Their threads are daemons: they end with the program.
         """
         end = time.monotonic() + STOP_TIME
         with self.registry:
@@ -316,6 +326,9 @@ class Server:
                         self.speak_in_place_of_thread(client)
                 # This lets go of the registry while it waits.
                 self.client_gone.wait_for(lambda: not self.clients, STOP_RETRY)
+            left_over = list(self.clients)
+        for client in left_over:
+            self.drop(client)
 
     def speak_in_place_of_thread(self, client: Client) -> None:
         """Say that the server stops, without waiting for anything; stop() holds the registry.
@@ -398,6 +411,9 @@ def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Name
 
 # Unicode category Cc without the tab: these could move the cursor of a terminal, or do worse.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+# The first line of a browser (RFC 9112, section 3). Any web page can make one send it here (H6).
+HTTP_REQUEST = re.compile(r"[A-Z]+ .* HTTP/[0-9.]+")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
@@ -526,6 +542,8 @@ def ignore_stop_signals() -> None:
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The socket that signals have written to is closed next, but the program may go on (Jupyter).
+    signal.set_wakeup_fd(-1)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -542,10 +560,14 @@ def open_listener(host: str, port: int) -> socket.socket:
     # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    announce(f"{VERSION} listening on {address}")
+    announce(f"{VERSION} listening on {in_writing(listener.getsockname())}")
     return listener
+
+
+def in_writing(address: tuple) -> str:
+    """Return an address as people write it: 127.0.0.1:8001, or [::1]:8001."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def announce(line: str) -> None:
@@ -596,17 +618,22 @@ def log_to_stderr(level: int) -> None:
     if sys.stderr is None:
         return
     # A buffer would keep what the disk refused. Python would try again at its end, and fail.
-    unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
-    log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
-    logging.basicConfig(stream=log, level=level)
+    try:
+        unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+        encoding = sys.stderr.encoding
+        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+    # Standard error is no file, but a window, as in IDLE.
+    except (AttributeError, OSError):
+        log = sys.stderr
+    line = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=log, level=level, format=line, datefmt="%Y-%m-%d %H:%M:%S")
 
 
 def main() -> None:
     options = parse_options()
-    wakeup = catch_stop_signals()
-    listener = open_listener(options.host, options.port)
-    serve(listener, wakeup, options)
-    ignore_stop_signals()
+    with catch_stop_signals() as wakeup, open_listener(options.host, options.port) as listener:
+        serve(listener, wakeup, options)
+        ignore_stop_signals()
 
 
 if __name__ == "__main__":

@@ -50,11 +50,12 @@ TICK = 0.1  # seconds between two looks at the deadlines, and at a listener that
 class Client:
     """One connection: what the loop has to remember of it from round to round."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, address: tuple) -> None:
         self.connection = connection
+        self.address = address
         # The number by which select() knows it.
         self.fd = connection.fileno()
-        # Empty until the handshake is done, and again when the client leaves.
+        # Empty until the handshake is done.
         self.name = ""
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
@@ -71,12 +72,18 @@ class Client:
         self.input_ended = False
         # The client still gets our last words, but what it says is ignored.
         self.leaving = False
+        # Its name is free again, and the log says that it has left.
+        self.has_left = False
         # The time (time.monotonic()) from which on the client is idle (L1). There is none while the
         # server does not read from it.
         self.idle_deadline = math.inf
         # The time by which the client must have taken output, or closed (L2, L3, C4). There is none
         # while the server does not wait for that.
         self.stall_deadline = math.inf
+
+    def __str__(self) -> str:
+        """Return how the log names the client."""
+        return f"{in_writing(self.address)} {self.name or '(nobody yet)'}"
 
 
 class Server:
@@ -136,14 +143,14 @@ class Server:
             pass
         # A reset, mostly. It ends this connection and no other (L6).
         except OSError as error:
-            logging.debug("lost %s: %s", client.name or "a client", error)
+            logging.debug("%s lost: %s", client, error)
             self.drop(client)
 
     def accept_clients(self) -> None:
         """Let in all clients that wait at the listener, at most MAX_CLIENTS in one round."""
         for _ in range(MAX_CLIENTS):
             try:
-                connection, _ = self.listener.accept()
+                connection, address = self.listener.accept()
             # There was no other one.
             except BlockingIOError:
                 self.accept_failing = False
@@ -157,7 +164,7 @@ class Server:
                 refuse(connection)
                 continue
             connection.setblocking(False)
-            client = Client(connection)
+            client = Client(connection, address)
             self.clients[client.fd] = client
             self.send(client, f"* {VERSION}: enter your name")
             self.start_reading(client)
@@ -227,10 +234,13 @@ class Server:
         try:
             text = decode_line(line)
             command, _, argument = text.partition(" ")
-            if not client.name:
+            if not client.name and HTTP_REQUEST.fullmatch(text):
+                self.send(client, "! this is not a web server")
+                client.leaving = True
+            elif not client.name:
                 client.name = choose_name(text, self.members)
                 self.members[client.name.casefold()] = client
-                logging.info("%s joined", client.name)
+                logging.info("%s joined", client)
                 self.send(client, f"* hello {client.name}")
             elif command == "/quit":
                 self.send(client, f"* bye {client.name}")
@@ -240,7 +250,7 @@ class Server:
             elif command.startswith("/"):
                 self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
-                logging.debug("%s: %s", client.name, text)
+                logging.debug("%s: %s", client, text)
                 self.send(client, f"{client.name}: {text}")
         except ValueError as refusal:
             self.send(client, f"! {refusal}")
@@ -319,15 +329,17 @@ class Server:
         self.drop(client)
 
     def leave(self, client: Client) -> None:
-        """Free the client's name (H5)."""
+        """Free the client's name (H5), once."""
+        if client.has_left:
+            return
+        client.has_left = True
         client.leaving = True
         client.congested = False
         client.lines.clear()
         if client in self.ready:
             self.ready.remove(client)
-        if self.members.pop(client.name.casefold(), None):
-            logging.info("%s left", client.name)
-        client.name = ""
+        self.members.pop(client.name.casefold(), None)
+        logging.info("%s left", client)
 
     def finish(self, client: Client) -> None:
         """Close in good order: our last words, the end of our output, then the client's end.
@@ -370,6 +382,8 @@ class Server:
                 self.finish(client)
         while self.clients and time.monotonic() < end:
             self.run_round()
+        for client in list(self.clients.values()):
+            self.drop(client)
 
 
 def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Namespace) -> None:
@@ -389,6 +403,9 @@ def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Name
 
 # Unicode category Cc without the tab: these could move the cursor of a terminal, or do worse.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+# The first line of a browser (RFC 9112, section 3). Any web page can make one send it here (H6).
+HTTP_REQUEST = re.compile(r"[A-Z]+ .* HTTP/[0-9.]+")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
@@ -517,6 +534,8 @@ def ignore_stop_signals() -> None:
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The socket that signals have written to is closed next, but the program may go on (Jupyter).
+    signal.set_wakeup_fd(-1)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -533,10 +552,14 @@ def open_listener(host: str, port: int) -> socket.socket:
     # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    announce(f"{VERSION} listening on {address}")
+    announce(f"{VERSION} listening on {in_writing(listener.getsockname())}")
     return listener
+
+
+def in_writing(address: tuple) -> str:
+    """Return an address as people write it: 127.0.0.1:8001, or [::1]:8001."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def announce(line: str) -> None:
@@ -587,17 +610,22 @@ def log_to_stderr(level: int) -> None:
     if sys.stderr is None:
         return
     # A buffer would keep what the disk refused. Python would try again at its end, and fail.
-    unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
-    log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
-    logging.basicConfig(stream=log, level=level)
+    try:
+        unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+        encoding = sys.stderr.encoding
+        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+    # Standard error is no file, but a window, as in IDLE.
+    except (AttributeError, OSError):
+        log = sys.stderr
+    line = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=log, level=level, format=line, datefmt="%Y-%m-%d %H:%M:%S")
 
 
 def main() -> None:
     options = parse_options()
-    wakeup = catch_stop_signals()
-    listener = open_listener(options.host, options.port)
-    serve(listener, wakeup, options)
-    ignore_stop_signals()
+    with catch_stop_signals() as wakeup, open_listener(options.host, options.port) as listener:
+        serve(listener, wakeup, options)
+        ignore_stop_signals()
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import io
 import itertools
 import logging
 import math
+import os
 import re
 import signal
 import socket
@@ -33,7 +34,8 @@ from typing import NoReturn
 
 VERSION = "v4_asyncio"
 DEFAULT_PORT = 8004
-MAX_CLIENTS = 50_000
+# On Windows the loop waits in select(), which takes 512 sockets there.
+MAX_CLIENTS = 50_000 if os.name == "posix" else 500
 COMMANDS = "/help /list /ping [TEXT] /work MS /pm NAME TEXT /quit"
 
 MAX_LINE = 1024  # bytes in a line without its ending (F2)
@@ -55,9 +57,10 @@ class Client:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
+        self.address = writer.get_extra_info("peername")
         # The coroutine that serves the client. stop() interrupts it.
         self.task = asyncio.current_task()
-        # Empty until the handshake is done, and again when the client leaves.
+        # Empty until the handshake is done.
         self.name = ""
         # The bytes of a line whose end has not come yet, and whether that line is too long.
         self.rest = b""
@@ -79,8 +82,14 @@ class Client:
         self.input_ended = False
         # The client still gets our last words, but what it says is ignored.
         self.leaving = False
+        # Its name is free again, and the log says that it has left.
+        self.has_left = False
         # The time (time.monotonic()) from which on the client is idle (L1).
         self.idle_deadline = math.inf
+
+    def __str__(self) -> str:
+        """Return how the log names the client."""
+        return f"{in_writing(self.address)} {self.name or '(nobody yet)'}"
 
 
 class Server:
@@ -131,7 +140,7 @@ class Server:
         # A reset, mostly, or a client that takes no output or does not close (TimeoutError, which
         # is an OSError, too). It ends this connection and no other (L2, L3, L6).
         except OSError as error:
-            logging.debug("lost %s: %s", client.name or "a client", error)
+            logging.debug("%s lost: %s", client, error)
         # Whatever has ended the coroutine, the name and the descriptor are free again.
         finally:
             self.drop(client)
@@ -218,10 +227,13 @@ class Server:
         try:
             text = decode_line(line)
             command, _, argument = text.partition(" ")
-            if not client.name:
+            if not client.name and HTTP_REQUEST.fullmatch(text):
+                self.send(client, "! this is not a web server")
+                client.leaving = True
+            elif not client.name:
                 client.name = choose_name(text, self.members)
                 self.members[client.name.casefold()] = client
-                logging.info("%s joined", client.name)
+                logging.info("%s joined", client)
                 self.send(client, f"* hello {client.name}")
                 self.broadcast(client, f"* {client.name} joined")
             elif command == "/quit":
@@ -234,7 +246,7 @@ class Server:
             elif command.startswith("/"):
                 self.send(client, answer_command(command, argument.strip(), self.members))
             elif text:
-                logging.debug("%s: %s", client.name, text)
+                logging.debug("%s: %s", client, text)
                 self.broadcast(client, f"{client.name}: {text}")
         except ValueError as refusal:
             self.send(client, f"! {refusal}")
@@ -409,17 +421,19 @@ class Server:
                 raise TimeoutError("the client takes none of its output")
 
     def leave(self, client: Client) -> None:
-        """Free the client's name (H5), and tell the others (D3)."""
+        """Free the client's name (H5), and tell the others (D3), once."""
+        if client.has_left:
+            return
+        client.has_left = True
         client.leaving = True
         client.lines.clear()
         self.release(client)
-        if self.members.pop(client.name.casefold(), None):
-            logging.info("%s left", client.name)
-            # When the server stops all clients leave, and nobody is told about the others.
-            if not stop_signals:
-                self.broadcast(client, f"* {client.name} left")
-                self.deliver(client)
-        client.name = ""
+        was_in = self.members.pop(client.name.casefold(), None)
+        logging.info("%s left", client)
+        # When the server stops all clients leave, and nobody is told about the others.
+        if was_in and not stop_signals:
+            self.broadcast(client, f"* {client.name} left")
+            self.deliver(client)
 
     async def finish(self, client: Client) -> None:
         """Close in good order: our last words, the end of our output, then the client's end.
@@ -507,6 +521,16 @@ def start_worker() -> ThreadPoolExecutor:
     return worker
 
 
+def refuse_running_loop() -> None:
+    """End the program with one line if a loop runs around it already, as in Jupyter."""
+    try:
+        asyncio.get_running_loop()
+    # This is as it should be.
+    except RuntimeError:
+        return
+    raise SystemExit(f"{VERSION}: an event loop runs here already: start me in a terminal instead")
+
+
 async def serve(
     listener: socket.socket,
     wakeup: socket.socket,
@@ -535,6 +559,9 @@ async def serve(
 
 # Unicode category Cc without the tab: these could move the cursor of a terminal, or do worse.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
+
+# The first line of a browser (RFC 9112, section 3). Any web page can make one send it here (H6).
+HTTP_REQUEST = re.compile(r"[A-Z]+ .* HTTP/[0-9.]+")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
@@ -663,6 +690,8 @@ def ignore_stop_signals() -> None:
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The socket that signals have written to is closed next, but the program may go on (Jupyter).
+    signal.set_wakeup_fd(-1)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -679,10 +708,14 @@ def open_listener(host: str, port: int) -> socket.socket:
     # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    announce(f"{VERSION} listening on {address}")
+    announce(f"{VERSION} listening on {in_writing(listener.getsockname())}")
     return listener
+
+
+def in_writing(address: tuple) -> str:
+    """Return an address as people write it: 127.0.0.1:8001, or [::1]:8001."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def announce(line: str) -> None:
@@ -733,18 +766,30 @@ def log_to_stderr(level: int) -> None:
     if sys.stderr is None:
         return
     # A buffer would keep what the disk refused. Python would try again at its end, and fail.
-    unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
-    log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
-    logging.basicConfig(stream=log, level=level)
+    try:
+        unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+        encoding = sys.stderr.encoding
+        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+    # Standard error is no file, but a window, as in IDLE.
+    except (AttributeError, OSError):
+        log = sys.stderr
+    line = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=log, level=level, format=line, datefmt="%Y-%m-%d %H:%M:%S")
 
 
 def main() -> None:
+    refuse_running_loop()
     options = parse_options()
-    wakeup = catch_stop_signals()
-    worker = start_worker()
-    listener = open_listener(options.host, options.port)
-    asyncio.run(serve(listener, wakeup, worker, options))
-    ignore_stop_signals()
+    # On Windows asyncio's usual loop is another one. It takes Python's wakeup descriptor, so that a
+    # signal would not reach `wakeup`, and it never calls Listener.accept().
+    with (
+        catch_stop_signals() as wakeup,
+        start_worker() as worker,
+        open_listener(options.host, options.port) as listener,
+        asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner,
+    ):
+        runner.run(serve(listener, wakeup, worker, options))
+        ignore_stop_signals()
 
 
 if __name__ == "__main__":

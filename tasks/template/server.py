@@ -106,6 +106,8 @@ def ignore_stop_signals() -> None:
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # The socket that signals have written to is closed next, but the program may go on (Jupyter).
+    signal.set_wakeup_fd(-1)
 
 
 def open_listener(host: str, port: int) -> socket.socket:
@@ -122,10 +124,14 @@ def open_listener(host: str, port: int) -> socket.socket:
     # grow to megabytes, which would hide for seconds that a client has stopped reading.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, HIGH_WATER // 2)
-    host, port = listener.getsockname()[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    announce(f"{VERSION} listening on {address}")
+    announce(f"{VERSION} listening on {in_writing(listener.getsockname())}")
     return listener
+
+
+def in_writing(address: tuple) -> str:
+    """Return an address as people write it: 127.0.0.1:8001, or [::1]:8001."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def announce(line: str) -> None:
@@ -176,17 +182,22 @@ def log_to_stderr(level: int) -> None:
     if sys.stderr is None:
         return
     # A buffer would keep what the disk refused. Python would try again at its end, and fail.
-    unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
-    log = io.TextIOWrapper(unbuffered, sys.stderr.encoding, "backslashreplace", write_through=True)
-    logging.basicConfig(stream=log, level=level)
+    try:
+        unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+        encoding = sys.stderr.encoding
+        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+    # Standard error is no file, but a window, as in IDLE.
+    except (AttributeError, OSError):
+        log = sys.stderr
+    line = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=log, level=level, format=line, datefmt="%Y-%m-%d %H:%M:%S")
 
 
 def main() -> None:
     options = parse_options()
-    wakeup = catch_stop_signals()
-    listener = open_listener(options.host, options.port)
-    serve(listener, wakeup, options)
-    ignore_stop_signals()
+    with catch_stop_signals() as wakeup, open_listener(options.host, options.port) as listener:
+        serve(listener, wakeup, options)
+        ignore_stop_signals()
 
 
 if __name__ == "__main__":

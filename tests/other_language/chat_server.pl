@@ -462,10 +462,14 @@ sub take_turn {
 
 # ---- Handshake, commands, delivery ----
 
-# A first line is a name, or asks for one (H2 to H5). Python's \w stands for letters and numbers of
-# all scripts, and the underscore. Perl's stands for more.
+# A first line is a name, or asks for one (H2 to H5), unless it comes from a browser (H6). Python's
+# \w stands for letters and numbers of all scripts, and the underscore. Perl's stands for more.
 sub enter {
     my ($client, $name) = @_;
+    if ($name =~ m{\A[A-Z]+ .* HTTP/[0-9.]+\z}) {
+        send_line($client, '! this is not a web server');
+        return leave($client);
+    }
     if ($name eq '') {
         my $number = 1;
         $number++ while $member{ fc "guest$number" };
@@ -483,8 +487,9 @@ sub enter {
 
 sub command {
     my ($client, $text) = @_;
-    my ($word, $rest) = split /\s+/, $text, 2;
+    my ($word, $rest) = split / /, $text, 2;
     $rest //= '';
+    $rest =~ s/\A\s+//;
     if ($word eq '/help') {
         my $pm = $in_chat ? ' /pm NAME TEXT,' : '';
         send_line($client, "* commands: /help, /list, /ping [TEXT],$pm /quit, /work MS");
@@ -514,10 +519,11 @@ sub command {
 # (C7)
 sub private_message {
     my ($client, $rest) = @_;
-    my ($name, $text) = split /\s+/, $rest, 2;
+    my ($name, $text) = split / /, $rest, 2;
     return send_line($client, '! usage: /pm NAME TEXT') if !defined $text;
     my $recipient = $member{ fc $name };
     return send_line($client, "! no such user: $name") if !$recipient;
+    $text =~ s/\A\s+//;
     send_line($recipient, "@" . "$client->{name}: $text");
 }
 
