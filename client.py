@@ -14,11 +14,12 @@ thread holds a bounded piece at a time, so memory stays bounded.
     printf 'hi\\n' | python3 client.py v2 --name alice    prints the answers and ends
 
 At a terminal Python's readline edits the line: arrows, history, Ctrl-R, and so on. Tab completes
-commands and names. Ctrl-D ends the input, Ctrl-C the client.
+a command, and a name after /pm. Elsewhere, and in a pasted text, a tab is a tab. Ctrl-D ends the
+input, Ctrl-C the client.
 
 Exit status: 0 the conversation ended as you wanted (/quit, end of input, or nobody reads our
-output any more); 1 no connection, connection lost or closed by the server, or --name refused
-while the input is piped; 2 wrong usage; 130 Ctrl-C.
+output any more); 1 no connection, connection lost or closed by the server, --name refused while
+the input is piped, or an error in the input; 2 wrong usage; 130 Ctrl-C.
 
 How to read this file: begin with "The conversation", which has the two threads. You may stop
 where "The terminal" begins: colours, line editing and Ctrl-Z are comfort, and have nothing to do
@@ -37,7 +38,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 try:
     import readline
@@ -84,9 +85,12 @@ class Conversation:
         self.leaving = False
         # The line with which the server says good-bye.
         self.farewell = ""
+        # The exception that has ended the input thread.
+        self.input_error: BaseException | None = None
         # The self-pipe trick. Python handles signals in the main thread, which sleeps in select().
         # A signal may fail to wake it: the signal may come just before the call, or the kernel may
-        # give it to the other thread. So Python also writes a byte, and select() sees that.
+        # give it to the other thread. So Python also writes a byte, and select() sees that. The
+        # input thread wakes the main thread in the same way.
         self.wakeup_receiver, self.wakeup_sender = socket.socketpair()
         self.wakeup_sender.setblocking(False)
         signal.set_wakeup_fd(self.wakeup_sender.fileno(), warn_on_full_buffer=False)
@@ -94,36 +98,65 @@ class Conversation:
     def run(self) -> None:
         """Return when the conversation ends as the user wanted. Raises SystemExit if it is lost."""
         # A daemon thread, because it may be blocked in a read when the conversation is over.
-        input_thread = threading.Thread(target=self.send_input, name="input", daemon=True)
+        input_thread = threading.Thread(target=self.run_input, name="input", daemon=True)
         input_thread.start()
         loss = self.receive()
         if self.farewell in FAREWELLS:
             reason = self.farewell[2:]
             raise SystemExit(f"client.py: {self.server_address} closed the connection: {reason}")
         input_thread.join(INPUT_END_SECONDS)
+        if self.input_error:
+            raise SystemExit(
+                f"client.py: the input to {self.server_address} failed, and the rest of it is not"
+                f" sent: {self.input_error!r}"
+            )
         if not self.farewell and (loss or not self.leaving):
             raise SystemExit(f"client.py: lost the connection to {self.server_address}{loss}")
 
-    def send_input(self) -> None:
-        """Send the name, then the input. Runs in the input thread."""
+    def close(self) -> None:
+        """Close the sockets, even if the input thread still uses them."""
+        signal.set_wakeup_fd(-1)
+        for end in (self.connection, self.wakeup_receiver, self.wakeup_sender):
+            end.close()
+
+    def run_input(self) -> None:
+        """Send the input. An exception in this thread ends the client, and not the thread alone."""
         try:
-            if self.name is not None:
-                self.connection.sendall(self.name.encode("utf-8", "surrogateescape") + b"\n")
-            # A server without our handshake never answers. It gets the input when time is up.
-            self.may_send_input.wait(NAME_ANSWER_SECONDS)
-            for line in self.console.read_lines():
-                if len(line.removesuffix(b"\r")) > MAX_LINE:
-                    self.console.warn(f"not sent: a line holds at most {MAX_LINE} bytes")
-                    continue
-                if line.strip() == b"/quit":
-                    self.leaving = True
+            self.send_input()
+        # This may be any exception. Nobody else sees it, and the main thread would wait for ever.
+        except BaseException as error:
+            self.input_error = error
+            # If this fails, the main thread is awake, or has ended the conversation.
+            with contextlib.suppress(OSError):
+                self.wakeup_sender.send(b"\0")
+
+    def send_input(self) -> None:
+        """Send the name, then the input, then the end. Runs in the input thread."""
+        for line in self.lines_to_send():
+            try:
                 self.connection.sendall(line + b"\n")
-            self.leaving = True
-            # A half-close: the server sees the end of our input, and we still get its answers.
+            # The connection is gone. The main thread notices that, and reports it.
+            except (ConnectionError, TimeoutError):
+                return
+        self.leaving = True
+        # A half-close: the server sees the end of our input, and we still get its answers. It fails
+        # if the connection is gone, which the main thread notices, too.
+        with contextlib.suppress(OSError):
             self.connection.shutdown(socket.SHUT_WR)
-        # The connection or the terminal is gone. The main thread notices that, and reports it.
-        except OSError:
-            return
+
+    def lines_to_send(self) -> Iterator[bytes]:
+        """Yield the name, then each line of the input that a server takes."""
+        if self.name is not None:
+            yield self.name.encode("utf-8", "surrogateescape")
+        # A server without our handshake never answers. It gets the input when time is up.
+        self.may_send_input.wait(NAME_ANSWER_SECONDS)
+        for line in self.console.read_lines():
+            if len(line.removesuffix(b"\r")) > MAX_LINE:
+                self.console.warn(f"not sent: a line holds at most {MAX_LINE} bytes")
+                continue
+            if line.strip() == b"/quit":
+                self.leaving = True
+            yield line
 
     def receive(self) -> str:
         """Show what arrives, until the connection ends. Runs in the main thread.
@@ -149,12 +182,15 @@ class Conversation:
                 return loss
 
     def receive_chunk(self) -> bytes:
-        """Return the bytes that have arrived, or b"" at the end. Raises OSError."""
+        """Return the bytes that have arrived, or b"" if there will be no more. Raises OSError."""
         while True:
             readable, _, _ = select.select([self.connection, self.wakeup_receiver], [], [])
             # Python has run the signal's handler by now. If that has not ended the client, go on.
             if self.wakeup_receiver in readable:
                 self.wakeup_receiver.recv(READ_SIZE)
+                # run() reports it.
+                if self.input_error:
+                    return b""
             if self.connection in readable:
                 return self.connection.recv(READ_SIZE)
 
@@ -223,8 +259,9 @@ class Console:
         self.write("".join(f"{self.in_colour(line, line[:1])}\n" for line in lines))
 
     def warn(self, message: str) -> None:
-        """Tell the user what went wrong."""
-        print(f"client.py: {message}", file=sys.stderr, flush=True)
+        """Tell the user what went wrong. Raises an exception if nobody can be told."""
+        # print() would write to standard output if standard error is closed.
+        sys.stderr.write(f"client.py: {message}\n")
 
     def in_colour(self, text: str, kind: str) -> str:
         """Return a text in the colour of a kind of line, a key of COLOURS or any other string."""
@@ -279,6 +316,7 @@ class Terminal(Console):
     READLINE_SETTINGS = (
         # The typed line has to stay on one row, because INSERT_ABOVE moves one row.
         "set horizontal-scroll-mode on",
+        # A pasted text comes like typed keys, so each of its lines is sent at once.
         "set enable-bracketed-paste off",
         "set bell-style none",
         "set completion-ignore-case on",
@@ -302,6 +340,8 @@ class Terminal(Console):
         self.input_ended = False
         # The names that Tab completes.
         self.names: set[str] = set()
+        # What Tab has found for the word before the cursor.
+        self.completions: list[str] = []
 
     def prepare(self) -> None:
         # Keys that are pressed before readline starts wait for it. Until then the terminal must
@@ -315,6 +355,8 @@ class Terminal(Console):
         # readline calls this once it controls the terminal. The hook erases what the terminal
         # has echoed by itself just before (see read_lines).
         readline.set_startup_hook(lambda: self.write("\r\x1b[K"))
+        # Bytes that are no text are sent as they are. Otherwise input() would raise an exception.
+        sys.stdin.reconfigure(errors="surrogateescape")
         readline.set_completer_delims(" ")
         readline.set_completer(self.complete)
         signal.signal(signal.SIGTSTP, self.on_suspended)
@@ -417,10 +459,24 @@ class Terminal(Console):
 
         readline calls this with number 0, 1, 2 and so on until it returns None.
         """
-        at_start = readline.get_begidx() == 0
-        words = COMMANDS if at_start and text.startswith("/") else sorted(self.names)
-        matches = [word for word in words if word.casefold().startswith(text.casefold())]
-        return f"{matches[number]} " if number < len(matches) else None
+        if number == 0:
+            self.completions = self.find_completions(text)
+        return self.completions[number] if number < len(self.completions) else None
+
+    def find_completions(self, word: str) -> list[str]:
+        """Return what the word before the cursor may become when the user presses Tab."""
+        before = readline.get_line_buffer()[: readline.get_begidx()].split()
+        # In a pasted text the next key is there already.
+        is_pasted = bool(select.select([self.input], [], [], 0)[0])
+        if not is_pasted and not before and word.startswith("/"):
+            candidates = COMMANDS
+        elif not is_pasted and before == ["/pm"]:
+            candidates = sorted(self.names)
+        # Neither a command nor a name can end here, so this tab is text.
+        else:
+            return [f"{word}\t"]
+        start = word.casefold()
+        return [f"{found} " for found in candidates if found.casefold().startswith(start)]
 
 
 def split_into_rows(text: str, columns: int) -> list[str]:
@@ -469,11 +525,23 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("server", nargs="?", default="v4", type=parse_address, help="default: v4")
     parser.add_argument("--name", help="sent as the first line")
     options = parser.parse_args()
-    if sys.stdin is None or sys.stdout is None:
-        parser.error("standard input and output must be open")
+    if not (is_file(sys.stdin) and is_file(sys.stdout)):
+        parser.error(
+            "standard input and output must be open files: start it in a terminal, not in IDLE"
+        )
     if options.name and len(os.fsencode(options.name)) > MAX_LINE:
         parser.error(f"--name is too long: a line holds at most {MAX_LINE} bytes")
     return options
+
+
+def is_file(stream: TextIO | None) -> bool:
+    """Return whether a standard stream is an open file of the system. In IDLE it is none."""
+    try:
+        os.fstat(stream.fileno())
+    # A closed stream is None, IDLE's raise io.UnsupportedOperation, and others have no fileno().
+    except (AttributeError, OSError, ValueError):
+        return False
+    return True
 
 
 def parse_address(text: str) -> tuple[str, int]:
@@ -513,7 +581,9 @@ def main() -> None:
     try:
         console.prepare()
         connection = connect(host, port, server_address)
-        Conversation(connection, console, server_address, options.name).run()
+        conversation = Conversation(connection, console, server_address, options.name)
+        with contextlib.closing(conversation):
+            conversation.run()
     # Nobody reads our output any more: `| head -1`, say, has seen enough.
     except BrokenPipeError:
         return

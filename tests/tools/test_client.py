@@ -37,8 +37,14 @@ SECONDS = 20.0
 MEGABYTE = 1 << 20
 
 
-def start_client(*arguments, controlling=True, memory=0, environment=None, **streams):
-    """Start client.py; `memory` limits its data, in bytes. Standard error is always a pipe."""
+def start_client(
+    *arguments, controlling=True, memory=0, environment=None, script="", closed=(), **streams
+):
+    """Start client.py; `memory` limits its data, in bytes. Standard error is a pipe by default.
+
+    A `script` runs in its place. The `closed` descriptors are closed. In Python's development mode
+    whatever a client leaves unclosed is a warning on standard error, in any test.
+    """
 
     def prepare() -> None:
         terminal = next((stream for stream in (0, 1) if os.isatty(stream)), None)
@@ -47,17 +53,21 @@ def start_client(*arguments, controlling=True, memory=0, environment=None, **str
             fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
         if memory:
             resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        for descriptor in closed:
+            os.close(descriptor)
 
     # Unbuffered, readline would write letter by letter, and other lines could come in between.
     left_out = ("NO_COLOR", "PYTHONUNBUFFERED")
     variables = {key: value for key, value in os.environ.items() if key not in left_out}
+    defaults = {"TERM": "xterm", "PYTHONUTF8": "1", "PYTHONDEVMODE": "1"}
+    program = ["-c", script] if script else [str(REPOSITORY / "client.py")]
     return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "client.py"), *arguments],
-        stderr=subprocess.PIPE,
+        [sys.executable, *program, *arguments],
         start_new_session=True,
         preexec_fn=prepare,
-        env={**variables, "TERM": "xterm", "PYTHONUTF8": "1", **(environment or {})},
-        **streams,
+        env={**variables, **defaults, **(environment or {})},
+        cwd=REPOSITORY,
+        **{"stderr": subprocess.PIPE, **streams},
     )
 
 
@@ -502,6 +512,34 @@ def test_how_a_conversation_ends(
     assert re.fullmatch(pattern, errors, re.IGNORECASE), errors
 
 
+def test_a_connection_that_is_lost_while_the_client_sends(listener, address, tmp_path):
+    """L6: both threads notice it, and one line says what has happened.
+
+    The system tells only one of them that there was a reset.
+    """
+    speech = tmp_path / "speech.txt"
+    speech.write_bytes(b"more than all buffers hold\n" * (MEGABYTE // 2))
+    with speech.open("rb") as source:
+        client = start_client(address, stdin=source, stdout=subprocess.DEVNULL)
+    peer = Peer(listener)
+    assert peer.hear()
+    peer.reset()
+    errors = client.communicate(timeout=SECONDS)[1].decode()
+    assert client.returncode == 1
+    assert re.fullmatch(rf"client\.py: lost the connection to {address}(: .*)?\n", errors)
+
+
+def test_an_input_that_ends_just_after_the_connection(pipe):
+    """C4: after /quit neither is a loss."""
+    client, peer = pipe(typed=QUIT, end=False)
+    assert [peer.hear(), peer.hear()] == ["alice", "/quit"]
+    peer.say("* bye alice")
+    assert client.process.stdout.readline() == b"* bye alice\n"
+    peer.reset()
+    client.process.stdin.close()
+    assert client.finish() == (0, "", "")
+
+
 def test_ctrl_c_ends_a_pipe_without_a_word(pipe):
     """Status 130, as shells expect of a program that SIGINT has ended."""
     client, peer = pipe(end=False)
@@ -511,7 +549,114 @@ def test_ctrl_c_ends_a_pipe_without_a_word(pipe):
     assert client.finish() == (130, "", "")
 
 
+# ==== An exception in the input thread ====
+
+
+@pytest.fixture(params=["full", "nobody reads it", "closed"])
+def unusable_errors(request):
+    """Options of start_client(), with which standard error takes nothing."""
+    with contextlib.ExitStack() as stack:
+        if request.param == "closed":
+            yield {"closed": [2]}
+        elif request.param == "nobody reads it":
+            reader, writer = os.pipe()
+            os.close(reader)
+            stack.callback(os.close, writer)
+            yield {"stderr": writer}
+        elif os.path.exists("/dev/full"):
+            yield {"stderr": stack.enter_context(open("/dev/full", "wb"))}
+        else:
+            pytest.skip("this system has no /dev/full")
+
+
+def test_a_line_that_is_not_sent_and_nobody_can_be_told(pipe, unusable_errors):
+    """F2: the client ends, although its input and the connection go on.
+
+    Python itself makes status 120 of any other if it cannot flush standard error.
+    """
+    client, peer = pipe(typed=b"x" * 1025 + b"\n", end=False, **unusable_errors)
+    assert peer.hear() == ""
+    assert client.process.wait(SECONDS) in (1, 120)
+    with client.process.stdin, client.process.stdout as output:
+        assert output.read() == b""
+
+
+# Runs client.py, and its input fails with an exception once a line has been sent.
+FAILING_INPUT = """
+import client
+
+def read_lines(console):
+    yield b"one"
+    raise {exception}
+
+client.Console.read_lines = client.Terminal.read_lines = read_lines
+client.main()
+"""
+
+
+@pytest.mark.parametrize(
+    "exception", ["RuntimeError", "OSError(5, 'two\\nlines')", "BrokenPipeError", "SystemExit(0)"]
+)
+def test_any_exception_in_the_input_thread_ends_the_client(pipe, address, exception):
+    """One line, and status 1, although the input and the connection go on."""
+    client, peer = pipe(script=FAILING_INPUT.format(exception=exception), end=False)
+    assert peer.hear() == "one"
+    assert peer.hear() == ""
+    status, output, errors = client.finish()
+    assert (status, output) == (1, "")
+    name = exception.partition("(")[0]
+    assert re.fullmatch(rf"client\.py: the input to {address} failed, .*{name}.*\n", errors)
+
+
+def test_an_exception_in_the_input_thread_at_a_terminal(sit_down):
+    """The terminal gets its usual mode back: finish() looks."""
+    person, peer = sit_down(script=FAILING_INPUT.format(exception="RuntimeError"))
+    assert peer.hear() == "one"
+    status, errors = person.finish()
+    assert (status, errors.count("\n")) == (1, 1)
+    assert "RuntimeError" in errors
+
+
 # ==== Wrong usage, no connection ====
+
+
+# Standard streams as IDLE has them. Text for standard error reaches the real one.
+STREAMS = """
+import io, os, runpy, sys
+
+class Bare:
+    def write(self, text):
+        return os.write(2, text.encode())
+
+    def flush(self):
+        pass
+
+class Shell(Bare, io.TextIOBase):
+    def isatty(self):
+        return True
+
+sys.stdin, sys.stdout, sys.stderr = {streams}
+runpy.run_path("client.py", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "streams",
+    [
+        "Shell(), Shell(), Shell()",
+        "Bare(), Bare(), Bare()",
+        "Shell(), sys.stdout, sys.stderr",
+        "sys.stdin, Shell(), sys.stderr",
+        "sys.stdin, None, sys.stderr",
+        "None, None, None",
+    ],
+)
+def test_streams_that_are_no_files_are_one_line(streams):
+    """In IDLE, or under pythonw, which has no streams at all: what is missing, and what to do."""
+    status, output, errors = PipedClient("v1", script=STREAMS.format(streams=streams)).finish()
+    assert (status, output) == (2, "")
+    if not streams.endswith("None"):
+        assert re.fullmatch(r"client\.py: .*terminal.*\n", errors)
 
 
 TARGETS = ("v5", "localhost", ":8001", "host:", "host:0", "host:65536", "::1:80", "[::1]", "")
@@ -600,7 +745,7 @@ def test_a_flood_does_not_tear_the_typed_line(sit_down):
         ("axb\x1b[D\x1b[D\x1b[3~", "ab"),
         ("axb\x1b[D\x1b[D\x04", "ab"),
         ("\x1b[D\x1b[C\x7f\x17\x1b[3~a", "a"),
-        ("tab\tbed", "tabbed"),
+        ("tab\tbed", "tab\tbed"),
         ("one two\x01\x0bthree", "three"),
         ("one two three\x1bb\x1bb\x1bd", "one  three"),
         ("one three\x1b[1;5Dtwo ", "one two three"),
@@ -662,19 +807,55 @@ def test_tab_completes_commands_and_names(sit_down):
     """H3, D3, C2: Tab knows the clients that have been mentioned, except those that have left."""
     person, peer = sit_down()
     peer.say("* hello alice", "* bob joined", "carol: hi", "@dave: psst", "* erin joined")
-    peer.say("* erin left")
+    peer.say("* erik joined", "* erin left")
     person.see("* erin left", ">")
-    person.enter("/pi\tx\n", "/ping x")
-    person.see("> /ping x", ">")
+
+    def complete(start, line):
+        person.type(f"{start}\t")
+        person.see_at_cursor(f"> {line} ")
+        person.enter("x\n", f"{line} x")
+        person.see(f"> {line} x", ">")
+
+    complete("/pi", "/ping")
     for start, name in (("Bo", "bob"), ("c", "carol"), ("d", "dave"), ("al", "alice")):
-        person.enter(f"/pm {start}\thi\n", f"/pm {name} hi")
-        person.see(f"> /pm {name} hi", ">")
-    person.enter("/pm er\t\n", "/pm er")
-    peer.say("* 2 online: alice, zoe")
-    person.see("* 2 online: alice, zoe", ">")
-    person.enter("/pm z\thi\n", "/pm zoe hi")
-    person.see("> /pm zoe hi", ">")
-    person.enter("/pm car\t\n", "/pm car")
+        complete(f"/pm {start}", f"/pm {name}")
+    complete("/pm er", "/pm erik")
+    peer.say("* 3 online: alice, carl, zoe")
+    person.see("* 3 online: alice, carl, zoe", ">")
+    complete("/pm z", "/pm zoe")
+    complete("/pm car", "/pm carl")
+
+
+PASTED = ("\tif a:", "\t\tb\t", "ob\t1", "/pi\tx", "/\tx", "/pm ob\t1", "/pm \tx", "a \u00e9\to\t1")
+
+
+def test_a_tab_in_a_pasted_text_is_a_tab(sit_down):
+    """F4: tabs are text. A pasted one completes nothing, whatever stands before it."""
+    person, peer = sit_down()
+    peer.say("* obelix joined")
+    person.see("* obelix joined", ">")
+    person.type("\n".join(PASTED) + "\n")
+    assert [peer.hear() for _ in PASTED] == list(PASTED)
+
+
+def test_a_tab_is_text_where_neither_a_command_nor_a_name_can_stand(sit_down):
+    """F4: such a tab is kept even if it is the last key so far."""
+    person, peer = sit_down()
+    peer.say("* obelix joined")
+    person.see("* obelix joined", ">")
+    for start in ("", "o", "hi o", "hi /pi", "/ping o", "/pm obelix o"):
+        person.type(f"{start}\t")
+        person.see_at_cursor(f"> {start}\t".expandtabs())
+        person.enter("x\n", f"{start}\tx")
+        person.see(f"> {start}\tx".expandtabs(), ">")
+
+
+def test_typed_bytes_that_are_no_text_of_the_terminal_are_sent_as_they_are(sit_down):
+    """F4: it is for the server to say what is wrong with a line."""
+    person, _ = sit_down(environment={"PYTHONIOENCODING": "ascii:strict"})
+    person.see(">")
+    person.enter("caf\u00e9\n", "caf\u00e9")
+    person.enter("hi\n", "hi")
 
 
 @pytest.mark.parametrize("size", [1025, 5000])
