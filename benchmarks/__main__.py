@@ -50,7 +50,8 @@ def _print_wrapped(*sentences: str) -> None:
 
 
 def _parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
+    return command_line.OptionParser(
+        "benchmarks",
         prog=f"python3 -m benchmarks {command}".strip(),
         description=description,
         epilog=epilog,
@@ -156,7 +157,8 @@ def _run(arguments: list[str]) -> int:
         action="append",
         default=[],
         metavar="NAME=CMD",
-        help="a server of your own beside them; {port} in CMD stands for its port",
+        help="a server of your own beside them; {port} in CMD stands for its port, and {options}"
+        " for the options of the launch contract, of which it is given none here",
     )
     parser.add_argument(
         "--profile", choices=("echo", "chat"), default="chat", help="of --server (default: chat)"
@@ -222,7 +224,7 @@ def _measure(
     path: Path,
     missing: Sequence[str] = (),
 ) -> Run:
-    """Make the plan, say what is coming, and measure."""
+    """Make the plan, see who may be measured, say what is coming, and measure."""
     rounds = ROUNDS[options.size] if options.trials is None else options.trials
     try_folder(options.out)
     system.raise_descriptor_limit()
@@ -232,10 +234,16 @@ def _measure(
     run = Run(plan, kind, path, progress.show, missing)
     if options.resume and not path.exists():
         raise ResultError(f"there is no {path} to go on with")
-    if options.resume:
-        run.resume(load_result(path))
-    elif path.exists():
-        path.replace(kept_name(path))
+    older = load_result(path) if options.resume else None
+    kept = kept_name(path) if path.exists() and not options.resume else None
+    try:
+        run.check_conformance()
+    finally:
+        progress.clear()
+    if older:
+        run.resume(older)
+    elif kept:
+        path.replace(kept)
     _print_wrapped(*_announcement(run))
 
     def on_experiment(name: str) -> None:

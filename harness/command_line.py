@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
@@ -66,12 +67,19 @@ def signals_as_interrupts() -> Iterator[None]:
     # Only the main thread can set a handler. In any other, our caller takes care of signals.
     with contextlib.suppress(ValueError):
         for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, signal.default_int_handler)
+            before[number] = signal.signal(number, _interrupt)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    # It may come between the birth of a socket and our first note of it. Such a socket is closed by
+    # our end, and a warning that it was not closed before would help nobody (python -X dev).
+    warnings.simplefilter("ignore", ResourceWarning)
+    raise KeyboardInterrupt
 
 
 def _give_up_output() -> None:

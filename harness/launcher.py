@@ -8,6 +8,7 @@ import queue
 import random
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import cast
 
+from harness.command_line import printable
 from harness.session import Session
 
 try:
@@ -42,6 +44,11 @@ SILENCE_SECONDS = 2.0
 GONE_SECONDS = 0.3
 # A server may take so long to obey SIGTERM.
 STOP_SECONDS = 5.0
+# A server that does not start may take so long to say its last words.
+LAST_WORDS_SECONDS = 2.0
+# So many lines of each of its streams are its last words then, from so many bytes.
+LINES_KEPT = 3
+BYTES_KEPT = 4096
 # A server under test gets no port below this one.
 FIRST_PORT = 15000
 # The number comes from <linux/prctl.h>.
@@ -50,7 +57,6 @@ PR_SET_PDEATHSIG = 1
 # It is looked up now, because a new process should do as little as possible before its program
 # starts: another thread of ours may have been in the middle of anything.
 _prctl = ctypes.CDLL(None).prctl if ctypes and sys.platform == "linux" else None
-_one_at_a_time = threading.Lock()
 # Processes that were started and not yet ended, each with its guard if it needs one: see _guard().
 _alive: dict[subprocess.Popen, subprocess.Popen | None] = {}
 
@@ -115,8 +121,15 @@ class RunningServer:
             status = self.process.wait(timeout=seconds)
         except subprocess.TimeoutExpired:
             return None
-        words = last_words(self.log_path, lines) if self.log_path.exists() else []
-        return Ending(status, tuple(words))
+        return Ending(status, tuple(self.last_words(lines)))
+
+    def last_words(self, lines: int = 1) -> list[str]:
+        """The last lines of its log. Of a long log only the end is read."""
+        if self.log_path is None or not self.log_path.exists():
+            return []
+        with self.log_path.open("rb") as log:
+            log.seek(max(0, self.log_path.stat().st_size - BYTES_KEPT * lines))
+            return _last_lines(log.read(), lines)
 
     def log(self) -> str:
         """What it has written to its standard error so far, or the beginning of a flood."""
@@ -185,7 +198,7 @@ def launch(
             raise LaunchError(f"{name}: cannot run {command[0]}: {error.strerror}") from None
         server = RunningServer(name, profile, "127.0.0.1", 0, process, log_path, session=session)
         try:
-            _find_address(server, _drain(process), promised_port, startup_seconds)
+            _find_address(server, _Output(process), promised_port, startup_seconds)
         # Neither a failed start nor Ctrl-C may leave a process behind.
         except BaseException:
             server.stop()
@@ -193,17 +206,38 @@ def launch(
         return server
 
 
+class _Output:
+    """A server's standard output, read for as long as it lives, so that it never blocks."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        # An empty string there means that the output ended without a line.
+        self.first_line: queue.Queue[str] = queue.Queue()
+        self._stream = cast(io.BufferedReader, process.stdout)
+        self._end = b""
+        self._reader = threading.Thread(target=self._read, name="server-output", daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with self._stream:
+            self._end = self._stream.readline(BYTES_KEPT)
+            self.first_line.put(self._end.decode(errors="replace"))
+            while data := self._stream.read1(65536):
+                self._end = (self._end + data)[-BYTES_KEPT:]
+
+    def last_lines(self, number: int) -> list[str]:
+        """Its last lines: to its end, if that comes soon, or up to now."""
+        self._reader.join(LAST_WORDS_SECONDS)
+        return _last_lines(self._end, number)
+
+
 def _find_address(
-    server: RunningServer,
-    first_line: "queue.Queue[str]",
-    promised_port: int | None,
-    startup_seconds: float,
+    server: RunningServer, output: _Output, promised_port: int | None, startup_seconds: float
 ) -> None:
     startup_seconds = server.session.wait_for_a_start(startup_seconds)
     deadline = time.monotonic() + startup_seconds
     silence = startup_seconds if promised_port is None else min(SILENCE_SECONDS, startup_seconds)
     try:
-        line = first_line.get(timeout=silence)
+        line = output.first_line.get(timeout=silence)
     except queue.Empty:
         line = None
     if line and (match := ANNOUNCEMENT.fullmatch(line)):
@@ -225,31 +259,27 @@ def _find_address(
     # The log is complete once the process has ended. If it does not end, the message says so.
     if ending := server.ending(max(0.1, deadline - time.monotonic()) if line == "" else 0):
         what = f"{how_it_ended(ending.status)} before it was listening"
-    elif line:
+        words = list(ending.last_words) or output.last_lines(1)
+    elif line and promised_port is None:
         what = f"said {line.strip()!r} where 'NAME listening on HOST:PORT' was expected"
+        words = server.last_words()
     else:
         server.session.hung += 1
-        what = f"was not listening after {startup_seconds:g} s"
-    words = "".join(f": {line.strip()}" for line in last_words(cast(Path, server.log_path)))
-    raise LaunchError(f"{server.name} {what}{words}")
+        where = "" if promised_port is None else " on its {port}"
+        what = f"was not listening{where} after {startup_seconds:g} s"
+        in_the_log = server.last_words(LINES_KEPT)
+        _interrupt(server)
+        words = output.last_lines(LINES_KEPT) + in_the_log
+    said = f": {' / '.join(printable(line.strip()) for line in words)}" if words else ""
+    raise LaunchError(f"{server.name} {what}{said}")
 
 
-def _drain(process: subprocess.Popen) -> "queue.Queue[str]":
-    """Read the server's output as long as it lives; its first line goes into the queue.
-
-    An empty string there means that the output ended without a line.
-    """
-    first_line: queue.Queue[str] = queue.Queue()
-    output = cast(io.BufferedReader, process.stdout)
-
-    def read_to_end() -> None:
-        with output:
-            first_line.put(output.readline(4096).decode(errors="replace"))
-            while output.read1(65536):
-                pass
-
-    threading.Thread(target=read_to_end, name="server-output", daemon=True).start()
-    return first_line
+def _interrupt(server: RunningServer) -> None:
+    """Press Ctrl-C, because Python then prints what it has held back so far."""
+    if hasattr(os, "killpg") and server.process is not None:
+        # It may have ended meanwhile.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(server.process.pid, signal.SIGINT)
 
 
 def start_process(command: Sequence[str], **popen_options) -> subprocess.Popen:
@@ -344,10 +374,12 @@ def _end_leftovers() -> None:
 def end_process(process: subprocess.Popen, session: Session | None = None) -> int:
     """End a process and whatever it started: SIGTERM, wait, SIGKILL; returns its exit status."""
     session = session or Session()
+    begin = time.monotonic()
     try:
         process.terminate()
         try:
             process.wait(timeout=session.wait_for_a_stop(STOP_SECONDS))
+            session.note_stop(time.monotonic() - begin)
         except subprocess.TimeoutExpired:
             session.killed += 1
             process.kill()
@@ -413,17 +445,16 @@ def _first_port_given_out() -> int:
 
 
 @cache
-def _log_directory() -> tempfile.TemporaryDirectory:
+def _log_directory() -> str:
     """The directory is removed when we exit."""
-    return tempfile.TemporaryDirectory(prefix="chat-server-logs-")
+    directory = tempfile.mkdtemp(prefix="chat-server-logs-")
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
 
 
 def _new_log(name: str) -> Path:
     readable = re.sub(r"[^\w.-]+", "_", name)
-    # Otherwise two threads may each make a directory, and the one that is forgotten is removed.
-    with _one_at_a_time:
-        directory = _log_directory().name
-    descriptor, path = tempfile.mkstemp(f"-{readable}.log", dir=directory)
+    descriptor, path = tempfile.mkstemp(f"-{readable}.log", dir=_log_directory())
     os.close(descriptor)
     return Path(path)
 
@@ -439,8 +470,5 @@ def how_it_ended(status: int) -> str:
         return f"was killed by signal {-status}"
 
 
-def last_words(log_path: Path, lines: int = 1) -> list[str]:
-    """The last lines of a server's standard error. Of a long log only the end is read."""
-    with log_path.open("rb") as log:
-        log.seek(max(0, log_path.stat().st_size - 4096 * lines))
-        return log.read().decode(errors="replace").strip().splitlines()[-lines:]
+def _last_lines(output: bytes, number: int) -> list[str]:
+    return output.decode(errors="replace").strip().splitlines()[-number:]

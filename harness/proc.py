@@ -152,7 +152,8 @@ class ProcessView:
 
     def peak_memory(self) -> int:
         """The most resident memory the process has ever had, in bytes."""
-        status = Path("/proc", str(self._pid), "status").read_text()
+        # A process chooses its own name, and the name is in there.
+        status = Path("/proc", str(self._pid), "status").read_text(errors="replace")
         (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
         return int(kibibytes) * 1024
 

@@ -30,7 +30,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 VERSION = "v3_broadcast"
 DEFAULT_PORT = 8003
@@ -684,7 +684,7 @@ def log_to_stderr(level: int) -> None:
     try:
         unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
         encoding = sys.stderr.encoding
-        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+        log: TextIO = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
     # Standard error is no file, but a window, as in IDLE.
     except (AttributeError, OSError):
         log = sys.stderr

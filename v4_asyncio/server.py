@@ -30,7 +30,7 @@ import socket
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 VERSION = "v4_asyncio"
 DEFAULT_PORT = 8004
@@ -769,7 +769,7 @@ def log_to_stderr(level: int) -> None:
     try:
         unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
         encoding = sys.stderr.encoding
-        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+        log: TextIO = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
     # Standard error is no file, but a window, as in IDLE.
     except (AttributeError, OSError):
         log = sys.stderr

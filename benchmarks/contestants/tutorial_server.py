@@ -41,6 +41,9 @@ async def choose_name(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     await send(writer, f"* {NAME}: enter your name")
     while (data := await reader.readline()).endswith(b"\n"):
         name = data.decode(errors="replace").strip()
+        if re.fullmatch(r"[A-Z]+ .* HTTP/[0-9.]+", name):
+            await send(writer, "! this is not a web server")
+            return ""
         number = 1
         while not name and f"guest{number}" in members:
             number += 1

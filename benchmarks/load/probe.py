@@ -152,7 +152,8 @@ def socket_memory_kib() -> float:
 
 def _number_in(path: Path, field: str) -> int:
     """The number behind `field:` in a file of /proc; 0 where there is no such line."""
-    lines = path.read_text().splitlines()
+    # A thread chooses its own name, and the name is in there.
+    lines = path.read_text(errors="replace").splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
 

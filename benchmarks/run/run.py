@@ -22,6 +22,7 @@ from benchmarks.run import machine
 from benchmarks.run.plan import Group, Plan, descriptors_needed
 from benchmarks.run.trial import Trial, start
 from harness import command_line, conformance, launcher
+from harness.server_under_test import CommandError
 
 # Share of the time that others may have had a core, and how often a trial is repeated in which it
 # was more. The time is counted in steps of 10 ms, which says little about a `--smoke` window.
@@ -73,6 +74,7 @@ class Run:
             "interrupted": False,
             "dirty": older["dirty"] or fresh["dirty"],
             "missing": fresh["missing"],
+            "conformance": fresh["conformance"],
             # What this machine had too few descriptors for is tried again.
             "refusals": [
                 row for row in older["refusals"] if Refusal.of_row(row) is Refusal.SERVER_FULL
@@ -81,13 +83,12 @@ class Run:
         self.saved = len(older["trials"])
 
     def everything(self, on_experiment: Callable[[str], None]) -> None:
-        """Check conformance, then run what is missing; `on_experiment` after each experiment.
+        """Run what is missing; `on_experiment` after each experiment.
 
         Ctrl-C ends it: the result is marked as interrupted and keeps the trials done so far.
         """
         try:
             self.save()
-            self.check_conformance()
             groups = self.groups_to_do()
             self.total = self.seconds_planned()
             repeats = math.ceil(self.trials_planned() * REPEATS_SHARE)
@@ -115,11 +116,13 @@ class Run:
         self.saved = len(self.result["trials"])
 
     def check_conformance(self) -> None:
-        """Find out who may be measured."""
+        """Find out who may be measured. Raises CommandError for a user's server that may not be."""
         checks = []
         for contestant in self.plan.contestants:
             self.report(f"conformance check: {contestant.name}")
             reason = self.conformance_of(contestant)
+            if reason and contestant.kind == "theirs":
+                raise CommandError(f"--server {contestant.name} cannot be measured: {reason}")
             row = {"server": contestant.name, "passed": reason is None, "reason": reason}
             checks.append(row)
         self.result["conformance"] = checks

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 VERSION = "mine"
 DEFAULT_PORT = 8010
@@ -185,7 +185,7 @@ def log_to_stderr(level: int) -> None:
     try:
         unbuffered = open(sys.stderr.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
         encoding = sys.stderr.encoding
-        log = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
+        log: TextIO = io.TextIOWrapper(unbuffered, encoding, "backslashreplace", write_through=True)
     # Standard error is no file, but a window, as in IDLE.
     except (AttributeError, OSError):
         log = sys.stderr

@@ -87,23 +87,64 @@ def test_only_some_versions_more_trials_and_an_older_result_kept(tmp_path: Path)
     assert order == [(0, two), (0, four), (1, four), (1, two)]
 
 
+def server_option(name: str, version: str, options: str = "") -> list[str]:
+    """The option that lets one of ours take part as a server of somebody's."""
+    command = shlex.join([sys.executable, str(REPOSITORY / version / "server.py")])
+    return ["--server", f"{name}={command} --port {{port}} {options}"]
+
+
 def test_several_interpreters_and_somebodys_own_servers_stand_beside_ours(tmp_path: Path) -> None:
-    """One of theirs breaks the protocol, and is not measured."""
+    """A command that the suite takes, with {options}, is one that we take."""
     out = tmp_path / "new" / "folder"
     arguments = [*SMALL, "--versions", "v3", *["--python", sys.executable] * 2, "--out", out]
-    for name, version in (("mine", "v4_asyncio"), ("echoing", "v2_select")):
-        command = shlex.join([sys.executable, str(REPOSITORY / version / "server.py")])
-        arguments += ["--server", f"{name}={command} --port {{port}}"]
+    arguments += server_option("plain", "v3_broadcast")
+    arguments += server_option("mine", "v4_asyncio", "{options}")
     status, output, _ = benchmarks(*arguments, "--profile", "chat")
     assert status == 0
     result = load_result(out / "result.json")
     first = f"v3_broadcast@{sys.version.split()[0]}"
-    assert [entry["id"] for entry in result["servers"]] == [first, f"{first}#2", "mine", "echoing"]
+    names = [first, f"{first}#2", "plain", "mine"]
+    assert [entry["id"] for entry in result["servers"]] == names
     assert [entry["version"] for entry in result["servers"]] == ["v3_broadcast"] * 2 + [None] * 2
     assert result["servers"][2]["kind"] == "theirs"
-    assert statuses(result) == {(first, "ok"), (f"{first}#2", "ok"), ("mine", "ok")}
+    assert statuses(result) == {(name, "ok") for name in names}
     assert "mine" in output
-    assert "echoing FAILED the conformance check and was not measured: D2: " in output
+
+
+@pytest.mark.parametrize(
+    ("server", "said"),
+    [
+        (server_option("mine", "v2_select", "{options}"), "D2: got "),
+        (server_option("mine", "v9", "{options}"), "mine ended with status 2 before it was listen"),
+        (server_option("mine", "v3_broadcast", "--what {options}"), "mine ended with status 2 bef"),
+    ],
+    ids=["another protocol", "no such file", "an unknown option"],
+)
+def test_a_server_that_fails_the_short_check_is_refused(server, said, tmp_path: Path) -> None:
+    """One line says so before anything is measured, and an older result stays where it is."""
+    older = tmp_path / "result.json"
+    older.write_text(json.dumps({"schema": EARLIER, "started": "2026-01-02T03:04:05Z"}))
+    before = older.read_bytes()
+    arguments = [*SMALL, "--versions", "v2", *server, "--out", tmp_path]
+    status, output, errors = benchmarks(*arguments)
+    assert (status, output) == (1, "")
+    progress, complaint = errors.splitlines()
+    assert progress == "conformance check: v2_select"
+    assert complaint.startswith(f"benchmarks: --server mine cannot be measured: {said}")
+    assert older.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_only_somebodys_own_server_is_refused(tmp_path: Path, monkeypatch) -> None:
+    """One of ours that fails the check is not measured, and the rest goes on."""
+    monkeypatch.setattr(Run, "conformance_of", lambda run, one: "broken" if one is ours else None)
+    ours, other = lineup.ours(["v1_threads", "v2_select"], [sys.executable])
+    run = Run(
+        Plan([ours, other], [PING], "smoke", rounds=1), "run", tmp_path / "x", lambda text: None
+    )
+    run.check_conformance()
+    assert [check["passed"] for check in run.result["conformance"]] == [False, True]
+    assert {one.name for group in run.groups_to_do() for one in run.wanted(group)} == {other.name}
 
 
 def test_without_a_compiler_and_with_few_descriptors_the_rest_goes_on(

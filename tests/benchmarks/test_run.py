@@ -61,7 +61,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Atte
 
     def begin(of: Plan, attempt: Attempt) -> Run:
         monkeypatch.setattr(Trial, "attempt", attempt)
-        monkeypatch.setattr(Run, "conformance_of", lambda run, contestant: None)
         return Run(of, "run", tmp_path / "result.json", lambda text: None)
 
     return begin

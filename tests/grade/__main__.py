@@ -4,12 +4,14 @@ import argparse
 import csv
 import glob
 import importlib.util
+import itertools
 import json
 import os
 import re
 import shlex
 import sys
 import time
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -20,13 +22,15 @@ from tests.grade.apart import grade_apart
 from tests.grade.containment import MEBIBYTE, NOT_PROTECTED, Limits
 from tests.grade.grading import Grade, Order, Submission, grade
 from tests.grade.judgement import MODELS
-from tests.grade.report import report, table
+from tests.grade.report import readable, report, table
 from tests.suite import rules
 
 TOOL = "grade"
 SHORTEST_TIME, LONGEST_TIME = 20.0, 86_400.0
 FILE = "{file}"
 SPREADSHEET = "grades.csv"
+# Bytes. Most systems allow 255, a number and a suffix included.
+LONGEST_FILE_NAME = 200
 DEFAULT_COMMAND = f"{shlex.quote(sys.executable)} {FILE} --port {PORT} {OPTIONS}"
 
 
@@ -167,34 +171,70 @@ def _submissions(options: argparse.Namespace) -> list[Submission]:
     template = options.server or DEFAULT_COMMAND
     if FILE not in template or PORT not in template:
         raise Refusal(f"--server beside --each needs {{file}} and {{port}} in it, got {template!r}")
-    files = sorted(Path(path) for path in glob.glob(options.each, recursive=True))
-    files = [path for path in files if path.is_file()]
+    matches = glob.glob(options.each, recursive=True)
+    files = sorted((path for path in matches if os.path.isfile(path)), key=Path)
     if not files:
         raise Refusal(f"--each: no file matches {options.each!r}")
     return name_submissions(files, template, options.profile)
 
 
-def name_submissions(files: list[Path], template: str, profile: str) -> list[Submission]:
+def name_submissions(files: list[str], template: str, profile: str) -> list[Submission]:
     """A submission for each file, named by the part of its path that the others do not share.
 
     A file that is alone in its folder brings the folder; of several in one, each comes alone.
     """
-    together = Counter(path.absolute().parent for path in files)
-    base = os.path.commonpath([path.absolute().parent for path in files])
-    submissions: list[Submission] = []
-    for path in files:
-        whole = path.absolute()
-        alone = together[whole.parent] == 1
-        own = whole.parent if alone else whole.with_suffix("")
-        inside = os.path.relpath(own, base)
-        name = re.sub(r"[^\w.-]+", "_", own.name if inside == "." else inside)
-        # Two paths may differ only in what a name leaves out.
-        if any(name == other.name for other in submissions):
-            name = f"{name}-{len(submissions) + 1}"
-        command = template.replace(FILE, shlex.quote(whole.name))
-        source = whole.parent if alone else whole
-        submissions.append(Submission(name, profile, command, source=source))
-    return submissions
+    paths = [Path(file).absolute() for file in files]
+    together = Counter(path.parent for path in paths)
+    sources = [path.parent if together[path.parent] == 1 else path for path in paths]
+    base = Path(os.path.commonpath([path.parent for path in paths]))
+    names = [_own_name(source, base) for source in sources]
+    # Two may differ only in what a name leaves out, and the root of all folders has none.
+    if len(set(filter(None, names))) < len(names):
+        names = [path.relative_to(base).as_posix() for path in paths]
+    return [
+        Submission(
+            name,
+            profile,
+            template.replace(FILE, shlex.quote(path.name)),
+            source=source,
+            given=file,
+        )
+        for name, path, source, file in zip(names, paths, sources, files, strict=True)
+    ]
+
+
+def _own_name(source: Path, base: Path) -> str:
+    """The path from `base` to a folder, or to a file but for its suffix; for `base` its name."""
+    if source == base:
+        return source.name
+    inside = source.relative_to(base)
+    return (inside.with_suffix("") if source.is_file() else inside).as_posix()
+
+
+def file_names(names: list[str]) -> dict[str, str]:
+    """What the files of each submission are called: as itself, as far as a file can be.
+
+    No two are alike, not even where a system ignores case, or how a letter is composed.
+    """
+    chosen = {}
+    taken: set[str] = set()
+    # A name that can stay as it is comes before one that becomes like it.
+    for name in sorted(names, key=lambda name: name != _possible(name)):
+        own = _possible(name)
+        numbered = (f"{own}-{number}" for number in itertools.count(2))
+        free = next(each for each in itertools.chain([own], numbered) if _folded(each) not in taken)
+        taken.add(_folded(free))
+        chosen[name] = free
+    return chosen
+
+
+def _possible(name: str) -> str:
+    letters = (each if each.isprintable() and each not in r"\/" else "_" for each in name)
+    return "".join(letters).encode()[:LONGEST_FILE_NAME].decode(errors="ignore")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFKD", name).casefold()
 
 
 def _single(options: argparse.Namespace) -> Submission:
@@ -207,12 +247,18 @@ def _single(options: argparse.Namespace) -> Submission:
     except ValueError as error:
         raise Refusal(f"--server: {str(error).lower()}: {options.server!r}") from None
     if options.folder is None:
-        return Submission("server", options.profile, _with_whole_paths(words))
+        command = _with_whole_paths(words)
+        return Submission("server", options.profile, command, given=options.server)
     folder = Path(options.folder)
     if not folder.is_dir():
         raise Refusal(f"--folder: {options.folder} is no folder")
-    source = folder.resolve()
-    return Submission(source.name, options.profile, options.server, source=source)
+    return Submission(
+        folder.absolute().name,
+        options.profile,
+        options.server,
+        source=folder.resolve(),
+        given=options.folder,
+    )
 
 
 def _with_whole_paths(words: list[str]) -> str:
@@ -257,22 +303,22 @@ def _grade_one(options: argparse.Namespace, submission: Submission, order: Order
 
 def _grade_each(options: argparse.Namespace, submissions: list[Submission], order: Order) -> None:
     grades: list[Grade] = []
+    called = file_names([submission.name for submission in submissions])
     try:
         for number, submission in enumerate(submissions, 1):
+            file = called[submission.name]
             begin = time.monotonic()
             result = grade_apart(submission, order)
             grades.append(result)
-            readable = options.out / f"{submission.name}.txt"
-            readable.write_text(report(result), encoding="utf-8")
+            text = report(result)
+            (options.out / f"{file}.txt").write_text(text, encoding="utf-8")
             contents = gradescope.results(result, _hidden(options))
-            _write_json(options.out / f"{submission.name}.json", contents)
+            _write_json(options.out / f"{file}.json", contents)
             # After each: whatever becomes of the next, this is kept.
             _write_csv(options.out / SPREADSHEET, grades)
-            print(
-                f"{number}/{len(submissions)} {submission.name}: {result.earned:.1f} points "
-                f"in {time.monotonic() - begin:.0f} s",
-                file=sys.stderr,
-            )
+            seconds = time.monotonic() - begin
+            done = f"{number}/{len(submissions)} {readable(submission.name)}"
+            print(f"{done}: {result.earned:.1f} points in {seconds:.0f} s", file=sys.stderr)
     finally:
         if grades:
             sys.stdout.write(table(grades))
@@ -290,13 +336,17 @@ def _write_json(path: Path, contents: dict) -> None:
 
 def _write_csv(path: Path, grades: list[Grade]) -> None:
     milestones = rules.milestones(grades[0].order.task)
-    with path.open("w", encoding="utf-8", newline="") as file:
+    # A name that is no UTF-8 is written as the system has it.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["submission", "points", "of", "not graded", *milestones, "model"])
+        writer.writerow(
+            ["submission", "given as", "points", "of", "not graded", *milestones, "model"]
+        )
         for each in grades:
             sums = [points.total(each.of_milestone(name), "earned") for name in milestones]
             model = each.verdict.earned if each.verdict else ""
-            writer.writerow([each.name, each.earned, each.worth, each.not_graded, *sums, model])
+            whose = [each.name, each.given]
+            writer.writerow([*whose, each.earned, each.worth, each.not_graded, *sums, model])
 
 
 if __name__ == "__main__":

@@ -23,19 +23,19 @@ def grade_apart(submission: Submission, order: Order) -> Grade:
     """
     with tempfile.TemporaryDirectory(prefix="apart-", ignore_cleanup_errors=True) as folder:
         adopt_orphans()
-        process = start_process(
+        with start_process(
             [sys.executable, "-m", "tests.grade.apart"],
             cwd=REPOSITORY,
             env={**os.environ, "TMPDIR": folder},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-        )
-        try:
-            output, _ = process.communicate(pickle.dumps((submission, order)))
-        finally:
-            status = end_process(process)
-            if proc.CAN_SEE:
-                Containment(order.limits).sweep()
+        ) as process:
+            try:
+                output, _ = process.communicate(pickle.dumps((submission, order)))
+            finally:
+                status = end_process(process)
+                if proc.CAN_SEE:
+                    Containment(order.limits).sweep()
     if status:
         return not_graded(submission, order, f"what graded it {how_it_ended(status)}")
     return pickle.loads(output)

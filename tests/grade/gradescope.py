@@ -77,6 +77,7 @@ def results(grade: Grade, hidden: frozenset[str] = frozenset()) -> dict:
         "tests": tests,
         "extra_data": {
             "submission": grade.name,
+            "given_as": grade.given,
             "profile": grade.order.profile,
             "task": grade.order.task,
             "model": grade.order.model,

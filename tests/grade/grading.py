@@ -22,9 +22,14 @@ SHORT_CHECK_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Submission(ServerUnderTest):
-    """A server to grade, and the folder or the file that is copied to where it runs."""
+    """A server to grade, and the folder or the file that is copied to where it runs.
+
+    `given` is what the command line says of it, to the letter: the file of --each, the --folder, or
+    where there is none the --server.
+    """
 
     source: Path | None = None
+    given: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Grade:
     most_processes: int = 0
     most_memory: int = 0
     seconds: float = 0.0
+    given: str = ""
 
     @property
     def worth(self) -> float:
@@ -109,12 +115,13 @@ def grade(submission: Submission, order: Order) -> Grade:
     result.most_processes = containment.most_processes
     result.most_memory = containment.most_memory
     result.seconds = time.monotonic() - begin
+    result.given = submission.given
     return result
 
 
 def not_graded(submission: Submission, order: Order, why: str) -> Grade:
     """The grade of a submission that could not be tested at all: no points, and why."""
-    result = Grade(submission.name, order, [], Preflight(error=why))
+    result = Grade(submission.name, order, [], Preflight(error=why), given=submission.given)
     if not order.model_alone:
         result.rules = _grade_rules(RuleReport(), order)
     if order.model:

@@ -1,5 +1,6 @@
 """The readable report of a grade, and the table of many: plain text, 80 columns."""
 
+import os
 import textwrap
 
 from harness import command_line
@@ -24,7 +25,8 @@ COLUMNS_BELOW = ("shake", "ing", "mands", "very", "its", "cycle", "model")
 def report(grade: Grade) -> str:
     """Everything about one grade: where to begin, the milestones, each loss, the model."""
     sections = [
-        headline(grade),
+        # What was given stays in one line, so that it can be searched for and copied.
+        f"{headline(grade)}\nGiven as: {readable(grade.given)}",
         fill("Begin here: ", where_to_begin(grade)[1]),
         short_check(grade),
         milestones(grade),
@@ -42,7 +44,7 @@ def headline(grade: Grade) -> str:
     task = f", task {grade.order.task}" if grade.order.task else ""
     model = f", model {grade.order.model}" if grade.order.model else ""
     text = (
-        f"{grade.name}: {grade.earned:.1f} of {grade.worth:.1f} points{open_points} "
+        f"{readable(grade.name)}: {grade.earned:.1f} of {grade.worth:.1f} points{open_points} "
         f"(profile {grade.order.profile}{task}{model})"
     )
     return fill("", text)
@@ -79,6 +81,7 @@ def short_check(grade: Grade) -> str:
     lines = [
         fill("    ", f"A short check of the whole protocol stopped at {fault.rule}."),
         *_labelled_all(
+            before=fault.before,
             sent=fault.sent,
             came=fault.came,
             expected=fault.expected,
@@ -191,8 +194,9 @@ def notes_for_all(grade: Grade) -> list[str]:
 def instructor_section(grade: Grade) -> str:
     """What is for the instructor alone: use of resources, last words, processes left behind."""
     lines = [
+        f"given as: {readable(grade.given)}",
         f"graded in {grade.seconds:.0f} s; at most {grade.most_processes} processes, "
-        f"{grade.most_memory >> 20} MiB in one of them"
+        f"{grade.most_memory >> 20} MiB in one of them",
     ]
     lines += [printable(note) for note in grade.notes]
     words = [loss.server for each in grade.rules for loss in each.losses if loss.server]
@@ -212,25 +216,35 @@ def instructor_section(grade: Grade) -> str:
 
 def table(grades: list[Grade]) -> str:
     """One line for each submission, and where each is to begin."""
-    width = max(10, *(min(NAME, len(grade.name)) for grade in grades))
+    names = [readable(grade.name) for grade in grades]
+    width = max(10, *(min(NAME, len(name)) for name in names))
     task = grades[0].order.task
-    names = list(zip(COLUMNS, COLUMNS_BELOW, strict=True))
+    columns = list(zip(COLUMNS, COLUMNS_BELOW, strict=True))
     if task is not None:
-        names = [("", "task"), names[-1]]
+        columns = [("", "task"), columns[-1]]
     head = [f"{'submission':<{width}}  points", f"{'':<{width}}        "]
-    for above, below in names:
+    for above, below in columns:
         head[0] += f" {above:>5}"
         head[1] += f" {below:>5}"
     lines = [f"{head[0]}  first", f"{head[1]}  broken"]
-    for grade in grades:
-        cells = [_cell(grade.of_milestone(name)) for name in rules.milestones(task)]
+    for name, grade in zip(names, grades, strict=True):
+        cells = [_cell(grade.of_milestone(each)) for each in rules.milestones(task)]
         cells.append(f"{grade.verdict.earned:.1f}" if grade.verdict else "")
-        row = f"{grade.name[:NAME]:<{width}}  {grade.earned:6.1f}"
+        row = f"{_cut_inside(name):<{width}}  {grade.earned:6.1f}"
         row += "".join(f" {cell:>5}" for cell in cells)
         lines.append(f"{row}  {where_to_begin(grade)[0]}")
     lines.append("")
-    lines += [fill(f"{grade.name}: ", where_to_begin(grade)[1]) for grade in grades]
+    lines += [
+        fill(f"{name}: ", where_to_begin(grade)[1])
+        for name, grade in zip(names, grades, strict=True)
+    ]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _cut_inside(name: str) -> str:
+    """A long name without its middle: many names may begin alike."""
+    half = NAME // 2 - 1
+    return name if len(name) <= NAME else f"{name[:half]}..{name[-half:]}"
 
 
 def _cell(members: list[RuleGrade]) -> str:
@@ -243,6 +257,11 @@ def _cell(members: list[RuleGrade]) -> str:
 def printable(text: str) -> str:
     """One line without control characters: what a server says may contain anything."""
     return shorten(command_line.printable(" ".join(text.split()), longest=None), SHORT)
+
+
+def readable(name: str) -> str:
+    """A name or path as it is, but for characters that a terminal might obey, or cannot show."""
+    return command_line.printable(os.fsencode(name).decode(errors="backslashreplace"), longest=None)
 
 
 def shorten(text: str, length: int) -> str:

@@ -16,6 +16,8 @@ WORKED = "* worked 5 ms"
 # Nobody knows how a server that is not ours words its log, and how much it logs by right.
 MOST_COMPLAINTS = 100
 
+# What each line of our servers' log begins with; the address of a client is in most.
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (?P<level>[A-Z]+) (?:\S+:\d+ )?")
 # What our servers log of clients that come and go.
 COMING_OR_GOING = re.compile(r".* (joined|left)")
 
@@ -58,7 +60,14 @@ NO_SPINNING = Claim(
 def read_the_log(server: RunningServer, facts: Facts) -> None:
     """`complaints`: the log's lines, except those about clients that come and go."""
     lines = server.log().splitlines()
-    facts.complaints = [line for line in lines if not COMING_OR_GOING.fullmatch(line)]
+    facts.complaints = [
+        without_stamp(line) for line in lines if not COMING_OR_GOING.fullmatch(line)
+    ]
+
+
+def without_stamp(line: str) -> str:
+    """A line of our servers' log without the time and the address, which are never the same."""
+    return STAMP.sub(r"\g<level> ", line, count=1)
 
 
 def claim_about_complaints(predicted: str, numbers: range, *of: str) -> Claim:

@@ -163,6 +163,11 @@ SCRIPTS: dict[str, Script] = {
     "H2": A_BAD_NAME,
     "H4": A_BAD_NAME,
     "H5": Exchange("a client sends an empty line", b"\n", "* hello guest1"),
+    "H6": Exchange(
+        "a web page sends a form",
+        b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nhello\r\n",
+        "! this is not a web server",
+    ),
     "F2": Exchange(
         "alice sends a line of 5,000 bytes", b"alice\n" + b"x" * 5_000 + b"\n/ping\n", "! line too"
     ),

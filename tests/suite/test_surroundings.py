@@ -3,6 +3,8 @@
 The rest of such a place is simulated by lines of Python that run before the server.
 """
 
+import os
+
 import pytest
 
 from harness.launcher import VERSIONS
@@ -106,3 +108,26 @@ def test_v4_on_windows(target, join):
     with target.start(preparation=[LOOP_OF_WINDOWS + RUN_SERVER]) as server:
         assert join(server, "alice").ping() == []
         assert server.stop() == 0
+
+
+@OURS
+@pytest.mark.parametrize("somebody_is_there", [False, True], ids=["nobody", "somebody"])
+def test_a_stop_leaves_nothing_open(launch_server, crowd, somebody_is_there):
+    """L4: Python's development mode warns of each socket that was not closed, and finds none.
+
+    At the stop one client is in, one is not yet, one stays after `/quit`, and one does not read.
+    All are still there when the server ends.
+    """
+    server = launch_server(env={**os.environ, "PYTHONDEVMODE": "1"})
+    room = crowd(server)
+    if somebody_is_there:
+        _, leaving, deaf = room.join(["alice", "leaving", "deaf"])
+        room.connect(["stranger"])
+        leaving.outgoing += b"/quit\n"
+        room.pump(lambda: b"* bye leaving\n" in leaving.incoming, "good-bye")
+        leaving.reading = deaf.reading = False
+        deaf.outgoing += b"/help\n" * 2000
+        room.pump(lambda: not deaf.outgoing, "much to be asked")
+    assert server.stop() == 0
+    log = server.log()
+    assert "Warning" not in log, log

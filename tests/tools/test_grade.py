@@ -1,6 +1,8 @@
 """`python3 -m tests.grade`: points, reports, the model from outside, hostile submissions."""
 
 import contextlib
+import csv
+import dataclasses
 import importlib.util
 import io
 import json
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -338,7 +341,8 @@ def test_the_report_is_plain_text_of_80_columns():
     """Whatever a server has said."""
     graded = made_up_grade(model="select", **BROKEN)
     graded.left_behind = ["python3 server.py"]
-    graded.preflight = Preflight(fault=Fault("F5", sent="x" * 500, came="\x1b[2J", expected="y"))
+    fault = Fault("F5", sent="x" * 500, came="\x1b[2J", expected="y", before="z got \x07")
+    graded.preflight = Preflight(fault=fault)
     graded.name = "a_name_" * 8
     for text in (report(graded), table([graded, made_up_grade()])):
         assert max(map(len, text.splitlines())) <= 80
@@ -510,7 +514,7 @@ def test_a_spreadsheet_that_cannot_be_written(monkeypatch, tmp_path, capsys):
     assert all("grades.csv" in line for line in lines)
 
 
-F5_BROKEN = {"rule": "F5", "sent": "s", "came": "c", "expected": "e"}
+F5_BROKEN = {"rule": "F5", "sent": "s", "came": "c", "expected": "e", "before": "b got b"}
 H1_BROKEN = F5_BROKEN | {"rule": "H1"}
 
 
@@ -583,10 +587,123 @@ def test_submissions_are_named_by_what_they_have_of_their_own(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.touch()
         files.append(path)
-    submissions = command.name_submissions(files, "run {file} {port}", "echo")
-    assert [each.name for each in submissions] == ["ann", "bob", "more_cid", "more_dan"]
+    submissions = named(map(str, files))
+    assert [each.name for each in submissions] == ["ann", "bob", "more/cid", "more/dan"]
     assert [each.source for each in submissions] == [files[0].parent, files[1].parent, *files[2:]]
     assert submissions[0].command == "run server.py {port}"
+
+
+def named(files):
+    return command.name_submissions(list(files), "run {file} {port}", "echo")
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (
+            ["smith jones/server.py", "smith+jones/server.py", "./smith_jones/server.py"],
+            ["smith jones", "smith+jones", "smith_jones"],
+        ),
+        (["x/y/server.py", "x_y/server.py"], ["x/y", "x_y"]),
+        (["all/server.js", "all/server.py"], ["server.js", "server.py"]),
+        (["a.tar.gz", "a.tar", "a"], ["a.tar.gz", "a.tar", "a"]),
+    ],
+    ids=["spaces", "folders", "suffixes", "suffixes of suffixes"],
+)
+def test_names_are_kept_as_they_are(files, names, tmp_path, monkeypatch):
+    """A gradebook has them, and no two of them become alike; what was given is kept, too."""
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    submissions = named(files)
+    assert [each.name for each in submissions] == names
+    assert [each.given for each in submissions] == files
+
+
+@pytest.mark.parametrize(
+    ("names", "files"),
+    [
+        (["smith jones", "smith+jones", "smith_jones"], ["smith jones", "smith+jones"]),
+        (["x/y", "x_y", "x_y-2"], ["x_y-3", "x_y", "x_y-2"]),
+        (["Ann", "ann", "a\u0308", "\u00e4"], ["Ann", "ann-2", "a\u0308", "\u00e4-2"]),
+        (["a\nb", "a\x1bb", "a\udcf6b"], ["a_b", "a_b-2", "a_b-3"]),
+        (["z" * 300, "z" * 301, "\u00e4" * 150], ["z" * 200, "z" * 200 + "-2", "\u00e4" * 100]),
+    ],
+    ids=["spaces", "folders", "case and accents", "no letters", "length"],
+)
+def test_no_two_submissions_have_one_file(names, files):
+    """On no system, and one that can keep its name keeps it."""
+    called = command.file_names(names)
+    assert [called[name] for name in names][: len(files)] == files
+    assert len(set(called.values())) == len(names)
+
+
+def test_what_was_graded_is_said_as_it_was_given(monkeypatch, tmp_path):
+    """In report, JSON and spreadsheet, for names that differ in one character."""
+    names = ["smith jones", "smith+jones", "smith_jones"]
+    if os.name == "posix" and sys.platform != "darwin":
+        # This is no UTF-8.
+        names.append(os.fsdecode(b"j\xf6rg"))
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "server.py").touch()
+
+    def graded(submission, order):
+        return dataclasses.replace(made_up_grade(), name=submission.name, given=submission.given)
+
+    monkeypatch.setattr(command, "grade_apart", graded)
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["--each", "./*/server.py", "--out", "out", "--profile", "echo"]) == 0
+    given = {name: f"./{name}/server.py" for name in names}
+    with open("out/grades.csv", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["submission"]: row["given as"] for row in rows} == given
+    texts = {path.name: path.read_text(encoding="utf-8") for path in Path("out").glob("*.txt")}
+    results = [json.loads(path.read_text()) for path in Path("out").glob("*.json")]
+    assert sorted(each["extra_data"]["given_as"] for each in results) == sorted(given.values())
+    assert len(texts) == len(names)
+    for name in names[:3]:
+        first, second, *_ = texts[f"{name}.txt"].splitlines()
+        assert first.startswith(f"{name}: ")
+        assert second == f"Given as: ./{name}/server.py"
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "given"),
+    [
+        (["--folder", "smith jones/"], "smith jones", "smith jones/"),
+        ([], "server", "python3 server.py {port} {options}"),
+    ],
+    ids=["a folder", "a command"],
+)
+def test_one_server_is_said_as_it_was_given(options, name, given, monkeypatch, tmp_path, capsys):
+    """A folder, or without one the command that starts it."""
+    (tmp_path / "smith jones").mkdir()
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def graded(submission, order):
+        seen.append((submission.name, submission.given))
+        return dataclasses.replace(made_up_grade(), given=submission.given)
+
+    monkeypatch.setattr(command, "grade", graded)
+    server = ["--server", "python3 server.py {port} {options}", "--profile", "echo"]
+    assert command.main([*server, *options, "--json", "results.json"]) == 0
+    assert seen == [(name, given)]
+    assert f"\nGiven as: {given}\n" in capsys.readouterr().out
+    assert json.loads(Path("results.json").read_text())["extra_data"]["given_as"] == given
+
+
+def test_names_that_begin_alike_differ_in_the_table():
+    """A long one is cut in the middle."""
+    grades = [
+        dataclasses.replace(made_up_grade(), name=f"the third assignment of {name}")
+        for name in ("ann", "bob")
+    ]
+    rows = table(grades).splitlines()[2:4]
+    assert rows[0].split("  ")[0] != rows[1].split("  ")[0]
 
 
 # ---- submissions ----
@@ -706,8 +823,11 @@ def test_many_submissions_become_one_table(graded):
 
 def test_the_same_result_twice(graded_alone, graded):
     """To the letter, among others as alone."""
-    texts = [(folder / "grades" / "right.txt").read_text() for folder, _ in (graded_alone, graded)]
-    assert texts[0] == texts[1]
+    alone, among_others = (
+        (folder / "grades" / "right.txt").read_text().replace(str(folder), "")
+        for folder, _ in (graded_alone, graded)
+    )
+    assert alone == among_others
 
 
 def test_what_broke_first_is_named_though_another_rule_was_asked_for(graded_slowly):
@@ -724,7 +844,7 @@ def test_a_submission_that_cannot_be_tested_says_why(graded, graded_slowly):
         return " ".join((folder / "grades" / f"{name}.txt").read_text().split())
 
     assert "No module named 'a_module_that_only_the_student_has'" in report_of("dies_at_start")
-    assert "was not listening after 10 s" in report_of("hangs_at_start")
+    assert "was not listening on its {port} after 10 s" in report_of("hangs_at_start")
     assert "stopped at H1" in report_of("other_protocol")
     assert "what graded it was killed by SIGKILL" in report_of("hostile_kills")
 

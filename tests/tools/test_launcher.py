@@ -11,8 +11,11 @@ import sys
 
 import pytest
 
+from benchmarks.load.probe import ServerProbe
 from harness import launcher
 from harness.launcher import LaunchError, launch
+from harness.proc import ProcessView
+from harness.session import Session
 from harness.waiting import wait_until
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to obey or ignore")
@@ -87,6 +90,56 @@ while True:
         assert accepts(server.address)
 
 
+# A server of somebody who does not look at the port that it is told; the last of its arguments is a
+# file that it makes when it has printed everything.
+DEAF_TO_ITS_PORT = """
+import logging, signal, sys, time
+logging.basicConfig(level=logging.INFO)
+sys.stdout.reconfigure(encoding="latin-1")
+logging.info("waiting")
+print("Chat server 1.0")
+{then}
+open(sys.argv[-1], "w").close()
+time.sleep(60)
+"""
+IS_NO_TEXT = 'print("caf\\xe9\\x1b is open at 5000")'
+DEAF_TO_CTRL_C = "; sys.stdout.flush(); signal.signal(signal.SIGINT, signal.SIG_IGN)"
+ON_BOTH_STREAMS = "Chat server 1.0 / caf\ufffd? is open at 5000 / INFO:root:waiting"
+OF_A_FLOOD = "x" * 200 + "... / INFO:root:waiting"
+
+
+class UntilThere(Session):
+    """A session in which a server has had all the time it needs once there is a certain file."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+
+    def wait_for_a_start(self, seconds):
+        wait_until(self.path.exists, "the server to print", 30)
+        return 0.1
+
+
+@pytest.mark.parametrize(
+    ("then", "said", "patience"),
+    [
+        pytest.param(IS_NO_TEXT, ON_BOTH_STREAMS, 30, marks=POSIX, id="held back"),
+        pytest.param(IS_NO_TEXT + DEAF_TO_CTRL_C, ON_BOTH_STREAMS, 1, id="flushed"),
+        pytest.param('print("x" * 9_000_000, flush=True)', OF_A_FLOOD, 30, id="a flood"),
+    ],
+)
+def test_a_server_that_listens_elsewhere_is_quoted(then, said, patience, monkeypatch, tmp_path):
+    """What it printed last says where, though it is no text, or Python has held it back."""
+    monkeypatch.setattr(launcher, "LAST_WORDS_SECONDS", patience)
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    there = tmp_path / "there"
+    words = [*python(DEAF_TO_ITS_PORT.format(then=then)), "PORT", str(there)]
+    command = shlex.join(words).replace("PORT", "{port}")
+    with pytest.raises(LaunchError) as caught:
+        launch("mine", command, profile="echo", session=UntilThere(there))
+    assert str(caught.value) == f"mine was not listening on its {{port}} after 0.1 s: {said}"
+
+
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -95,6 +148,10 @@ while True:
                 "import sys; print('first', file=sys.stderr); sys.exit('no such host: nowhere')"
             ),
             "mine ended with status 1 before it was listening: no such host: nowhere",
+        ),
+        (
+            f"{shlex.join(python('print(7, flush=True); exit(1)'))} {{port}}",
+            "mine ended with status 1 before it was listening: 7",
         ),
         (
             python("import time; print('hello', flush=True); time.sleep(60)"),
@@ -157,6 +214,16 @@ listener.accept()[0].sendall(b"still here")
         socket.create_connection(server.address, timeout=10) as connection,
     ):
         assert connection.recv(100) == b"still here"
+
+
+@LINUX
+def test_a_process_whose_name_is_no_text_is_seen():
+    """It may choose its name, which the kernel puts among the numbers of /proc/PID/status."""
+    renames_itself = "import ctypes; PR_SET_NAME = 15; ctypes.CDLL(None).prctl(PR_SET_NAME, name)"
+    code = f"name = b'caf\\xe9'\n{renames_itself}{ANNOUNCING_AND_STAYING}"
+    with launch("renamed", python(code), profile="echo") as server:
+        assert ProcessView(server.pid).peak_memory() > 0
+        assert ServerProbe(server.pid).wakeups() >= 0
 
 
 @POSIX

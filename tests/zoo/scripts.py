@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 from harness.crowd import Crowd, Member
+from harness.proc import halted
 from harness.system import Unavailable, allow_descriptors, at_most_descriptors
 from tests.zoo.stage import (
     NO_PROC,
@@ -138,7 +139,9 @@ def descriptor_1024(stage: Stage) -> Iterator[Row]:
     stage.start("--max-clients", "2000")
     alice = stage.join("alice")
     crowd, _ = stage.join_crowd("bob")
-    members = crowd.connect(f"client-{number}" for number in range(1040))
+    # All are there before the server notices, because nobody can connect once it has ended.
+    with halted(stage.server.process):
+        members = crowd.connect(f"client-{number}" for number in range(1040))
     pump(crowd, lambda: all(one.incoming or one.closed for one in members), 5)
     greeted = sum(b"enter your name" in one.incoming for one in members)
     refused = sum(b"! server full" in one.incoming for one in members)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness import proc
 from harness.crowd import Crowd, Member
-from harness.launcher import RunningServer, last_words
+from harness.launcher import RunningServer
 from harness.line_client import Closed, LineClient, NoAnswer
 from harness.proc import ProcessView
 from harness.server_under_test import ServerUnderTest
@@ -112,7 +112,7 @@ class Stage:
 
     def last_of_the_log(self, step: str = "the last line of its log") -> Row:
         """The last line of the server's log."""
-        return Row(step, "".join(last_words(self.server.log_path)))
+        return Row(step, "".join(self.server.last_words()))
 
 
 def in_words(status: int | None) -> str:
