@@ -62,7 +62,12 @@ NAME_ANSWER_SECONDS = 3.0
 INPUT_END_SECONDS = 0.2
 
 # The last line of a server that closes the connection although we have not asked it to.
-FAREWELLS = ("! server full", "! idle timeout", "* server shutting down")
+FAREWELLS = (
+    "! server full",
+    "! idle timeout",
+    "! this is not a web server",
+    "* server shutting down",
+)
 
 
 class Conversation:
@@ -136,7 +141,7 @@ class Conversation:
             try:
                 self.connection.sendall(line + b"\n")
             # The connection is gone. The main thread notices that, and reports it.
-            except (ConnectionError, TimeoutError):
+            except OSError:
                 return
         self.leaving = True
         # A half-close: the server sees the end of our input, and we still get its answers. It fails

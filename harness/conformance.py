@@ -19,12 +19,16 @@ ANSWER_SECONDS = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """The rule that was broken, and how: what was sent, what came, what was expected."""
+    """The rule that was broken, and how: what was sent, what came, what was expected.
+
+    `before` is what the same client had sent before that, and what came then.
+    """
 
     rule: str
     sent: str
     came: str
     expected: str
+    before: str = ""
 
     def __str__(self) -> str:
         """The fault in one line."""
@@ -47,6 +51,8 @@ class Examinee(LineClient):
     def __init__(self, address: tuple[str, int]) -> None:
         super().__init__(address, ANSWER_SECONDS)
         self.sent = b""
+        # The last exchange that was as it should be.
+        self.before = ""
 
     def expect(
         self, rule: str, sent: str | bytes, wanted: Sequence[str], ends: bool = False
@@ -93,10 +99,12 @@ class Examinee(LineClient):
     def compare(self, rule: str, came: object, wanted: object) -> None:
         if came != wanted:
             raise self.fault(rule, came, wanted)
+        self.before = f"{_short(self.sent)} got {_short(came)}" if self.sent else ""
 
     def fault(self, rule: str, came: object, wanted: object) -> NotConforming:
         """What to raise when the answer is not the one that a rule wants."""
-        return NotConforming(Fault(rule, _short(self.sent), _short(came), _short(wanted)))
+        sent, came, expected = _short(self.sent), _short(came), _short(wanted)
+        return NotConforming(Fault(rule, sent, came, expected, self.before))
 
 
 def check(server: RunningServer, kind: str = "ours") -> str | None:
@@ -106,11 +114,16 @@ def check(server: RunningServer, kind: str = "ours") -> str | None:
 
 
 def first_fault(server: RunningServer, kind: str = "ours") -> Fault | None:
-    """The first rule that this server breaks, or None."""
-    delivery = check_chat if server.profile == "chat" else check_echo
-    steps = [check_handshake, check_framing, check_refusals, delivery, check_end]
-    if kind == "floor":
+    """The first rule that this server breaks, or None. For "core" only the core is checked."""
+    in_chat = server.profile == "chat"
+    delivery = check_chat if in_chat else check_echo
+    if kind == "core":
+        steps = [check_handshake, check_framing, delivery]
+    elif kind == "floor":
         steps = [check_framing, delivery, check_end]
+    else:
+        steps = [check_handshake, check_names, check_framing, check_refusals, delivery]
+        steps += [check_private, check_end] if in_chat else [check_end]
     for number, step in enumerate(steps):
         with contextlib.ExitStack() as clients:
             try:
@@ -167,17 +180,26 @@ def _short(value: object) -> str:
 
 
 def check_handshake(connect: Connect) -> None:
-    """Names are asked for, accepted, refused, and become free again."""
+    """Names are asked for, accepted, and unique; clients are listed, and go."""
     alice = connect("alice")
     other = connect("")
     other.expect("H2", "ALICE", ["! name ALICE is taken"])
+    other.expect("H3", "bob", ["* hello bob"])
+    alice.barrier("C3", [])
+    alice.expect("C2", "/list", ["* 2 online: alice, bob"])
+    alice.expect("C4", "/quit", ["* bye alice"], ends=True)
+
+
+def check_names(connect: Connect) -> None:
+    """A name that is none is refused, none is asked for, and one is free again; commands, too."""
+    leon = connect("leon")
+    other = connect("")
     other.expect("H4", "no spaces please", ["! invalid name (1-20 letters, digits, _ or -)"])
     other.expect("H5", b"\n", ["* hello guest1"])
-    alice.barrier("C3", [])
-    alice.expect("C2", "/list", ["* 2 online: alice, guest1"])
-    alice.expect("C5", "/nonsense", ["! unknown command: /nonsense (try /help)"])
-    alice.expect("C4", "/quit", ["* bye alice"], ends=True)
-    connect("alice", rule="H5")
+    leon.barrier("C3", [])
+    leon.expect("C5", "/nonsense", ["! unknown command: /nonsense (try /help)"])
+    leon.expect("C4", "/quit", ["* bye leon"], ends=True)
+    connect("leon", rule="H5")
 
 
 def check_framing(connect: Connect) -> None:
@@ -247,11 +269,18 @@ def check_chat(connect: Connect) -> None:
     bob.compare("D2", heard_by_bob, alices)
     carol.compare("D2", sorted(heard_by_carol), sorted(alices + bobs))
     dave.compare("D4", heard_by_dave, heard_by_carol)
-    carol.say("/pm DAVE psst")
-    carol.barrier("C7", [])
-    dave.compare("C7", dave.barrier("C7", ["@carol: psst"]), ["@carol: psst"])
     carol.expect("C4", "/quit", ["* bye carol"], ends=True)
     dave.expect("D3", b"", ["* carol left"])
+
+
+def check_private(connect: Connect) -> None:
+    """A private line goes to its recipient."""
+    mia, noah = connect("mia"), connect("noah")
+    for client in (mia, noah):
+        client.barrier("C3", [])
+    mia.say("/pm NOAH psst")
+    mia.barrier("C7", [])
+    noah.compare("C7", noah.barrier("C7", ["@mia: psst"]), ["@mia: psst"])
 
 
 def check_end(connect: Connect) -> None:

@@ -9,6 +9,18 @@ from typing import Self
 from harness.line_client import numbers, open_socket, reset
 from harness.session import Session
 
+# A timeout tells of so many members, and so many of the bytes that each has sent or got last.
+MEMBERS_TOLD = 10
+BYTES_TOLD = 60
+
+
+class CrowdTimeout(TimeoutError):
+    """What a crowd has waited for did not come. `members` tells in a line each how they stand."""
+
+    def __init__(self, message: str, members: list[str]) -> None:
+        super().__init__("\n".join([message, *members]))
+        self.members = members
+
 
 class Member:
     """One connection of a Crowd: what it still has to send, and all that it has received."""
@@ -22,12 +34,34 @@ class Member:
         self.closed = False
         self.was_reset = False
         self.awaited: bytes | None = None
+        # How many bytes have gone either way, and the last of them.
+        self.sent = self.received = 0
+        self.last_sent = self.last_received = b""
         # The events that the selector watches it for.
         self.events = 0
 
     def lines(self) -> list[str]:
-        """All complete lines received since `incoming` was last cleared."""
-        return self.incoming.decode().split("\n")[:-1]
+        """All complete lines received since `incoming` was last cleared.
+
+        Bytes that are not UTF-8 appear as `\\xff`.
+        """
+        return self.incoming.decode(errors="backslashreplace").split("\n")[:-1]
+
+    def in_short(self) -> str:
+        """What it has sent and got, and whether it is closed, in one line."""
+        if self.closed:
+            state = "reset" if self.was_reset else "closed"
+        else:
+            state = "open" if self.reading else "open, does not read"
+        unsent = f", {len(self.outgoing)} wait" if self.outgoing else ""
+        return (
+            f"{self.name}: sent {_amount(self.sent, self.last_sent)}{unsent}; "
+            f"got {_amount(self.received, self.last_received)}; {state}"
+        )
+
+
+def _amount(number: int, last: bytes) -> str:
+    return f"{number} bytes, at last {last!r}" if number else "nothing"
 
 
 class Crowd:
@@ -77,7 +111,8 @@ class Crowd:
             member.outgoing += member.name.encode() + b"\n"
             member.awaited = f"* hello {member.name}\n".encode()
         self._pump_until_answered(newcomers, "hello")
-        self.session.let_in.update((self.address[1], member.name) for member in newcomers)
+        for member in newcomers:
+            self.session.note_let_in(self.address[1], member.name)
         # The first barrier proves that all are in, the second takes in the notices.
         for _ in range(2):
             self.barrier(member for member in self.members if member.reading)
@@ -110,14 +145,29 @@ class Crowd:
             raise AssertionError(f"closed before {what}: {lost}")
 
     def pump(self, done: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-        """Send and receive until `done()`; raises TimeoutError naming `what` after `seconds`."""
+        """Send and receive until `done()`; raises CrowdTimeout naming `what` after `seconds`."""
         seconds = self.session.at_most(seconds)
         deadline = time.monotonic() + seconds
         while not done():
             if time.monotonic() > deadline:
                 self.session.lose_patience()
-                raise TimeoutError(f"not within {seconds:g} s: {what}")
+                raise CrowdTimeout(f"not within {seconds:g} s: {what}", self._how_all_stand())
             self._turn(0.05)
+
+    def _how_all_stand(self) -> list[str]:
+        """A line for each member, those first that an answer or an end is most likely missing to.
+
+        These are the ones with an answer that is awaited, then those that cannot send, then those
+        that are closed.
+        """
+
+        def is_well(member: Member) -> tuple[bool, bool, bool]:
+            return member.awaited is None, not member.outgoing, not member.closed
+
+        members = sorted(self.members, key=is_well)
+        lines = [member.in_short() for member in members[:MEMBERS_TOLD]]
+        more = len(members) - len(lines)
+        return [*lines, f"and {more} more"] if more else lines
 
     def pump_until_quiet(self, quiet_seconds: float = 0.15, seconds: float = 20.0) -> None:
         """Send and receive until nothing has moved for a while, so all that can flow has flowed."""
@@ -156,6 +206,8 @@ class Crowd:
             if not member.reading:
                 self._close(member)
             return 0
+        member.sent += sent
+        member.last_sent = bytes(member.outgoing[max(0, sent - BYTES_TOLD) : sent])
         del member.outgoing[:sent]
         return sent
 
@@ -173,6 +225,8 @@ class Crowd:
             return 0
         length_before = len(member.incoming)
         member.incoming += data
+        member.received += len(data)
+        member.last_received = data[-BYTES_TOLD:]
         if member.awaited:
             start = max(0, length_before - len(member.awaited))
             if member.incoming.find(member.awaited, start) >= 0:

@@ -112,7 +112,7 @@ class LineClient:
             line = self._received[:end].decode(errors="backslashreplace")
             del self._received[: end + 1]
             if line.startswith("* hello "):
-                self.session.let_in.add((self.port, line.removeprefix("* hello ")))
+                self.session.note_let_in(self.port, line.removeprefix("* hello "))
             if not PROBE_NOTICE.fullmatch(line):
                 return line
 

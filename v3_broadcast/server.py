@@ -29,7 +29,7 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn, TextIO
 
 VERSION = "v3_broadcast"
@@ -475,8 +475,9 @@ def serve(listener: socket.socket, wakeup: socket.socket, options: argparse.Name
 # Unicode category Cc without the tab: these could move the cursor of a terminal, or do worse.
 CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
-# The first line of a browser (RFC 9112, section 3). Any web page can make one send it here (H6).
-HTTP_REQUEST = re.compile(r"[A-Z]+ .* HTTP/[0-9.]+")
+# The beginning of an HTTP request (RFC 9112, sections 3 and 3.2), which any web page can make a
+# browser send here. Its first line may be too long, so the second one counts as well (H6).
+HTTP_REQUEST = re.compile(r"[A-Z]+ .* HTTP/[0-9.]+|[Hh]ost:.*")
 
 
 def split_lines(client: "Client", data: bytes) -> list[bytes]:
@@ -578,24 +579,28 @@ def refuse(connection: socket.socket) -> None:
 stop_signals: list[int] = []
 
 
-def catch_stop_signals() -> socket.socket:
-    """Return a socket that becomes readable when SIGINT or SIGTERM comes.
+@contextlib.contextmanager
+def catch_stop_signals() -> Iterator[socket.socket]:
+    """Yield a socket that becomes readable when SIGINT or SIGTERM comes. In the end ignore both.
 
     A list alone would wake nobody who is blocked in a system call. So Python writes a byte into a
     pair of sockets at each signal: the self-pipe trick (Stevens, UNP; Bernstein).
     """
-    receiver, sender = socket.socketpair()
-    sender.setblocking(False)
-    # From now on the descriptor belongs to Python, and stays open as long as signals may come.
-    # After very many signals the pair is full, but then its reader has long been woken.
-    signal.set_wakeup_fd(sender.detach(), warn_on_full_buffer=False)
 
     def on_stop_signal(number: int, _) -> None:
         stop_signals.append(number)
 
-    signal.signal(signal.SIGINT, on_stop_signal)
-    signal.signal(signal.SIGTERM, on_stop_signal)
-    return receiver
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.setblocking(False)
+        # After very many signals the pair is full, but then its reader has long been woken.
+        signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGINT, on_stop_signal)
+        signal.signal(signal.SIGTERM, on_stop_signal)
+        try:
+            yield receiver
+        finally:
+            ignore_stop_signals()
 
 
 def ignore_stop_signals() -> None:
@@ -605,7 +610,6 @@ def ignore_stop_signals() -> None:
     sys.unraisablehook = lambda _: None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # The socket that signals have written to is closed next, but the program may go on (Jupyter).
     signal.set_wakeup_fd(-1)
 
 
@@ -696,7 +700,6 @@ def main() -> None:
     options = parse_options()
     with catch_stop_signals() as wakeup, open_listener(options.host, options.port) as listener:
         serve(listener, wakeup, options)
-        ignore_stop_signals()
 
 
 if __name__ == "__main__":

@@ -59,6 +59,7 @@ class Grade:
     preflight: Preflight = field(default_factory=Preflight)
     begin_with: str | None = None
     cut_short: str | None = None
+    anybody_was_in: bool = True
     verdict: Verdict | None = None
     evidence: list[Evidence] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -152,6 +153,7 @@ def _grade_contained(
         result.preflight = report.preflight if preflight.is_passed else preflight
         result.begin_with = report.begin_with
         result.cut_short = report.cut_short
+        result.anybody_was_in = report.anybody_was_in
     result.rules = _grade_rules(report, order)
     return result
 

@@ -304,6 +304,7 @@ def libraries(server: RunningServer) -> Seen:
 def look(server: ServerUnderTest) -> list[Evidence]:
     """All the evidence about one server. What it does not live through is said in its place.
 
+    There is none about a server that lets nobody in, because all of it is seen by those who are in.
     Whatever descends from this process meanwhile is taken for the server's.
     """
     # A process that is forked twice for a client has lost its parent, and is still the server's.
@@ -311,7 +312,8 @@ def look(server: ServerUnderTest) -> list[Evidence]:
     seen: dict[Aspect, Seen] = {}
     try:
         with server.start() as running:
-            _warm_up(running)
+            if not _warm_up(running):
+                return []
             seen |= _attempt(threads_per_client, running, Aspect.THREADS, Aspect.WAITING)
             seen[Aspect.LIBRARIES] = libraries(running)
             seen |= _attempt(idle_cpu, running, Aspect.IDLE)
@@ -327,14 +329,22 @@ def look(server: ServerUnderTest) -> list[Evidence]:
     return [Evidence(aspect, *each) for aspect, each in seen.items()]
 
 
-def _warm_up(server: RunningServer) -> None:
-    """One client comes, has work done and goes: what a server makes at first need is made now."""
+def _warm_up(server: RunningServer) -> bool:
+    """One client comes, has work done and goes: what a server makes at first need is made now.
+
+    Returns whether the client was let in.
+    """
     with LineClient(server.address) as client:
-        client.join("warm-up")
+        try:
+            client.join("warm-up")
+        # It was told something else, or nothing, or the connection has ended.
+        except (AssertionError, EOFError, OSError):
+            return False
         client.send_line("/work 1")
         client.read_line()
         client.send_line("/quit")
         client.read_to_end()
+    return True
 
 
 def _attempt(

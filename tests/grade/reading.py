@@ -66,12 +66,16 @@ class Preflight:
 
 @dataclass(frozen=True)
 class RuleReport:
-    """What a run of the suite, or of a task's given tests, has written about a server."""
+    """What a run of the suite, or of a task's given tests, has written about a server.
+
+    `anybody_was_in` is whether any client was let in (H3): nothing else is known without.
+    """
 
     outcomes: list[Outcome] = field(default_factory=list)
     preflight: Preflight = Preflight()
     cut_short: str | None = None
     begin_with: str | None = None
+    anybody_was_in: bool = True
 
     @classmethod
     def from_json(cls, written: dict[str, Any]) -> "RuleReport":
@@ -83,7 +87,7 @@ class RuleReport:
             if outcome.result == Result.NOT_RUN and not outcome.message:
                 outcome.message = cut_short or ""
         preflight = Preflight.from_json(written["preflight"])
-        return cls(outcomes, preflight, cut_short, written["begin_with"])
+        return cls(outcomes, preflight, cut_short, written["begin_with"], written["anybody_was_in"])
 
     def tests_of(self, rule: str) -> list[Outcome]:
         """The tests that are about a rule first; if there are none, those that name it."""

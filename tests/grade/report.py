@@ -32,7 +32,7 @@ def report(grade: Grade) -> str:
         milestones(grade),
     ]
     if not grade.preflight.nobody_gets_in:
-        sections += [rule_section(each) for each in grade.rules if each.losses]
+        sections += rule_sections(grade)
     sections.append(model_section(grade))
     sections += [fill("Note: ", note) for note in notes_for_all(grade)]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -112,6 +112,19 @@ def milestones(grade: Grade) -> str:
         state = "complete" if grade.verdict.earned == MODEL_POINTS else "see below"
         lines.append(f"{'model':<10} {grade.verdict.earned:5.1f} of {MODEL_POINTS:5.1f}  {state}")
     return "\n".join(lines)
+
+
+def rule_sections(grade: Grade) -> list[str]:
+    """A section for each rule that has lost points; if nobody got in, for the first one alone."""
+    losses = [each for each in grade.rules if each.losses]
+    first = grade.first_broken()
+    if grade.anybody_was_in or first is None:
+        return [rule_section(each) for each in losses]
+    unknown = ", ".join(each.rule for each in losses if each.rule != first)
+    return [
+        *(rule_section(each) for each in losses if each.rule == first),
+        fill("", f"Nobody got in (H3). So nothing is known of {unknown}."),
+    ]
 
 
 def rule_section(grade: RuleGrade) -> str:

@@ -19,6 +19,8 @@ from tests.suite import rules as rule_texts
 
 # For a run to come to its end after its own limit.
 GRACE_SECONDS = 5.0
+# Everything about a model is seen by clients that are in.
+NO_EVIDENCE = "the model could not be seen before H3"
 # Bytes of a broken run's output that are kept.
 LAST_WORDS = 2000
 
@@ -44,7 +46,9 @@ def run_suite(
         *("-m", "pytest", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider"),
         *_about(containment, server),
         *(word for rule in rules for word in ("--rule", rule)),
-        *("--run-limit", f"{max(1, round(seconds))}", "--keep-going"),
+        *("--run-limit", f"{max(1, round(seconds))}"),
+        # All of it is graded, whatever is broken.
+        "--keep-going",
         str(folder),
     ]
     written, run = run_and_read(containment, arguments, "--rule-report", seconds + GRACE_SECONDS)
@@ -61,7 +65,8 @@ def run_model(
     written, run = _run_worker(containment, "model", server, seconds)
     if written is None:
         return [], f"the look at the model came to no end: {run.last_words()}"
-    return [Evidence.from_json(each) for each in written["evidence"]], None
+    evidence = [Evidence.from_json(each) for each in written["evidence"]]
+    return evidence, None if evidence else NO_EVIDENCE
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def run_and_read(
     A submission could write to that file as well. So it has no name where the system allows that,
     and what is left of the submission is ended before the file is read.
     """
-    with tempfile.TemporaryDirectory(prefix="grade-") as folder:
+    with tempfile.TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as folder:
         path = Path(folder, "report.json")
         with path.open("w+", encoding="utf-8") as file:
             shared: dict = {}
@@ -110,7 +115,8 @@ def run_and_read(
                 path.unlink()
                 path = Path(f"/dev/fd/{file.fileno()}")
                 shared["pass_fds"] = [file.fileno()]
-            run = _run_python(containment, [*arguments, f"{option}={path}"], seconds, **shared)
+            arguments = [*arguments, f"{option}={path}"]
+            run = _run_python(containment, arguments, seconds, folder, **shared)
             containment.sweep()
             file.seek(0)
             try:
@@ -121,9 +127,15 @@ def run_and_read(
 
 
 def _run_python(
-    containment: Containment, arguments: Sequence[str], seconds: float, **popen_options
+    containment: Containment,
+    arguments: Sequence[str],
+    seconds: float,
+    temporary: str,
+    **popen_options,
 ) -> Run:
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONHASHSEED": "0"}
+    # Whatever a run leaves there when it is ended goes with the folder.
+    environment["TMPDIR"] = temporary
     environment.pop("PYTEST_ADDOPTS", None)
     with tempfile.TemporaryFile() as output:
         worker = start_process(

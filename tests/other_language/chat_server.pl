@@ -466,7 +466,7 @@ sub take_turn {
 # \w stands for letters and numbers of all scripts, and the underscore. Perl's stands for more.
 sub enter {
     my ($client, $name) = @_;
-    if ($name =~ m{\A[A-Z]+ .* HTTP/[0-9.]+\z}) {
+    if ($name =~ m{\A(?:[A-Z]+ .* HTTP/[0-9.]+|[Hh]ost:.*)\z}) {
         send_line($client, '! this is not a web server');
         return leave($client);
     }
@@ -671,7 +671,8 @@ sub stop {
     for my $client (everybody()) {
         send_line($client, '* server shutting down');
 
-        # Nobody is told who else leaves.
+        # Nobody is told who else leaves, but the log is.
+        note("$client->{name} left") if defined $client->{name};
         $client->{name} = undef;
         leave($client);
     }

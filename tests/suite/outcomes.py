@@ -9,6 +9,8 @@ import pytest
 
 from harness import conformance
 from harness.launcher import LaunchError, RunningServer
+from harness.server_under_test import ServerUnderTest
+from harness.session import SLOW_STOP
 from tests.suite import rules
 from tests.suite.rule_report import (
     CutShort,
@@ -16,6 +18,7 @@ from tests.suite.rule_report import (
     Result,
     RuleBroken,
     SkippedFor,
+    about,
     explain,
     transcript_of,
 )
@@ -24,14 +27,19 @@ from tests.suite.suite_run import (
     RUN,
     USED_SERVERS,
     Skipped,
+    SuiteRun,
+    is_quick,
     rules_of,
     short_id,
+    stage_of,
     suite_run,
     target_of,
 )
 
 # These rules allow a server to take seconds.
 RULES_ABOUT_TIME = {"C4", "C6", "F7", "L1", "L2", "L3", "L4", "L5", rules.LAUNCH}
+# A server is asked to stop by the tests of this rule.
+STOP = "L4"
 LAST_WORDS = 8  # lines
 
 
@@ -56,12 +64,11 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         findings.why_no_server = f"no server at {config.getoption('--server')}: {reason}"
         raise _no_use(session, "it is not there")
     with running:
-        fault = conformance.first_fault(running)
+        fault = conformance.first_fault(running, "core" if run.core else "ours")
         if fault is not None and (ending := how_it_ended(running)):
             fault = dataclasses.replace(fault, came=f"{fault.came}; {ending}")
     findings.fault = fault
-    chosen = config.getoption("--rule") or config.getoption("markexpr")
-    if fault is not None and not (config.getoption("--keep-going") or chosen):
+    if fault is not None and not (config.getoption("--keep-going") or _is_selection(config)):
         raise _no_use(session, f"it breaks {fault.rule} (--keep-going: test on)")
 
 
@@ -98,14 +105,36 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     item.stash[OUTCOME] = outcome
     item.stash[USED_SERVERS] = []
     findings.outcomes.append(outcome)
-    in_vain = sum(earlier.waits_in_vain for earlier in findings.outcomes)
-    run.session.begin_test(in_vain, target.is_ours, for_seconds=named[0] in RULES_ABOUT_TIME)
+    # A server that does not stop may answer all the same, and the other way round.
+    about_a_stop = named[0] == STOP
+    in_vain = sum(
+        earlier.waits_in_vain
+        for earlier in findings.outcomes
+        if (earlier.rules[0] == STOP) == about_a_stop
+    )
+    for_seconds = named[0] in RULES_ABOUT_TIME
+    run.session.begin_test(in_vain, target.is_ours, for_seconds, is_quick(item))
     one_is_enough = item.config.getoption("--server") and not item.config.getoption("--every-case")
     if one_is_enough and (target.name, outcome.function) in run.failed_functions:
         raise Skipped(
             "not run: another case of this test has failed (--every-case runs all)",
             SkippedFor.ANOTHER_CASE,
         )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the run after the last test of a stage that has broken rules."""
+    handled = yield
+    run = suite_run(item.config)
+    if run.by_stages and nextitem is not None and stage_of(item) != stage_of(nextitem):
+        stage = stage_of(item)
+        if any(findings.failed() for findings in run.findings.values()):
+            reason = f"{stage} has broken rules"
+            run.cut_short = CutShort(reason, after_stage=stage)
+            waiting = sum(OUTCOME not in other.stash for other in item.session.items)
+            item.session.shouldfail = f"{waiting} tests not run: {reason} (--keep-going: test on)"
+    return handled
 
 
 def pytest_assertrepr_compare(
@@ -139,13 +168,15 @@ def _note_failure(
     item: pytest.Item, error: BaseException, report: pytest.TestReport, outcome: Outcome
 ) -> None:
     run = suite_run(item.config)
+    findings = run.findings_about(target_of(item))
+    is_first = not findings.failed()
     if isinstance(error, RuleBroken):
         # A check after each test has found this, so the test itself is not to blame.
         function = outcome.test.partition("::")[0] + f"::(after each test) {error.rule}"
         outcome = Outcome(
             function, [error.rule], Result.FAILED, outcome.target, after_each_test=True
         )
-        run.findings_about(target_of(item)).outcomes.append(outcome)
+        findings.outcomes.append(outcome)
     elif outcome.result == Result.FAILED:
         return
     if isinstance(error, LaunchError):
@@ -156,7 +187,7 @@ def _note_failure(
     explain(outcome, error, run.compared, run.session.clients)
     run.failed_functions.add((outcome.target, outcome.function))
     # A test of L4 asks the server to end, with status 0.
-    may_end = "L4" in item.stash[OUTCOME].rules
+    may_end = STOP in item.stash[OUTCOME].rules
     endings = [
         text
         for running in item.stash[USED_SERVERS]
@@ -168,6 +199,16 @@ def _note_failure(
     talk = "\n".join(filter(None, map(transcript_of, run.session.clients)))
     if talk:
         report.sections.append(("the end of the conversation (> sent, < came)", talk))
+    if is_first and item.config.getoption("--server") is not None:
+        _tell_at_once(item.config, outcome)
+
+
+def _tell_at_once(config: pytest.Config, outcome: Outcome) -> None:
+    """Print the first failure when it comes: the run may take a while to its end."""
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    terminal.ensure_newline()
+    for line in ["", "The first failure:", *about(outcome.rules[0], [outcome]), ""]:
+        terminal.line(line)
 
 
 def how_it_ended(running: RunningServer, seconds: float = 0.2) -> str | None:
@@ -179,20 +220,52 @@ def how_it_ended(running: RunningServer, seconds: float = 0.2) -> str | None:
 # ---- after the last test ----
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Print the failures by rule, the fundamental rules first, and where to begin."""
+) -> Iterator[None]:
+    """Print last of all the failures by rule, where to begin, and the stage that was reached."""
+    yield
     run = suite_run(config)
-    for findings in run.findings.values():
-        lines = findings.summary()
+    with_stage = config.getoption("--server") is not None and not _is_selection(config)
+    for target in run.targets:
+        lines = summary_of(run, target, with_stage)
         if lines:
             terminalreporter.section("by rule", yellow=True)
         for line in lines:
             terminalreporter.line(line)
-        if lines and run.session.killed:
-            times = "once" if run.session.killed == 1 else f"{run.session.killed} times"
-            terminalreporter.line(f"A server did not stop when it was asked to, {times} (L4).")
+
+
+def summary_of(run: SuiteRun, target: ServerUnderTest, with_stage: bool) -> list[str]:
+    """All that is said of a server at the end, also of one that has passed every test."""
+    findings = run.findings_about(target)
+    lines = findings.summary() + _about_stops(run)
+    if with_stage:
+        ended_after = run.cut_short.after_stage if run.cut_short else None
+        closing = findings.stage_line(target.profile, run.core, ended_after)
+        lines += ["", closing] if lines and closing else filter(None, [closing])
+    return lines
+
+
+def _is_selection(config: pytest.Config) -> bool:
+    """Whether the rules to be tested were named one by one."""
+    return bool(config.getoption("--rule") or config.getoption("markexpr"))
+
+
+def _about_stops(run: SuiteRun) -> list[str]:
+    """That servers did not stop, or only slowly, though no test may have failed for it."""
+    lines = []
+    if run.session.killed:
+        how_often = _times(run.session.killed)
+        lines.append(f"A server did not stop when it was asked to, {how_often} (L4).")
+    if run.session.slow_stops:
+        how_often = _times(run.session.slow_stops)
+        lines.append(f"A server took more than {SLOW_STOP:g} s to stop, {how_often} (L4: 2 s).")
+    return lines
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -202,6 +275,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     run = suite_run(config)
     (target,) = run.targets
+    run.findings_about(target).anybody_was_in = run.session.anybody_was_in
     for item in session.items:
         if OUTCOME not in item.stash and rules_of(item):
             outcome = Outcome(short_id(item), rules_of(item), Result.NOT_RUN, target.name)

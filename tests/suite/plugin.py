@@ -21,10 +21,19 @@ import pytest
 
 from harness.launcher import PROFILES, VERSIONS
 from harness.server_under_test import PORT, ServerUnderTest
-from tests.suite import rules
+from tests.suite import core, rules
 from tests.suite.rule_report import CutShort
 from tests.suite.rules import SUITE_FOLDER
-from tests.suite.suite_run import RUN, SuiteRun, rules_of, suite_run, target_of
+from tests.suite.suite_run import (
+    RUN,
+    SuiteRun,
+    rules_of,
+    short_id,
+    stage_of,
+    suite_run,
+    takes_long,
+    target_of,
+)
 
 pytest_plugins = ["tests.suite.outcomes", "tests.suite.fixtures", "tests.suite.clients"]
 # So that a failure there tells what came and what was expected, as one in a test does.
@@ -70,7 +79,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--keep-going",
         action="store_true",
-        help="run the suite although the short check of a server given with --server has failed",
+        help="with --server: test on although the short check has failed, and in the stages after "
+        "one that has broken rules",
+    )
+    group.addoption(
+        "--core",
+        action="store_true",
+        help="with --server: only the rules that PROTOCOL.md marks as core, as small.py keeps them",
     )
     group.addoption(
         "--every-case",
@@ -102,7 +117,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # A shell that starts us in the background ignores Ctrl-C, and we and all that we start
         # inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.stash[RUN] = SuiteRun(_targets(config))
+    is_own = config.getoption("--server") is not None
+    chosen = config.getoption("--rule") or config.getoption("markexpr")
+    config.stash[RUN] = SuiteRun(
+        _targets(config),
+        core=config.getoption("--core"),
+        by_stages=is_own and not (config.getoption("--keep-going") or chosen),
+    )
     if not config.option.collectonly:
         _end_in_order(config)
 
@@ -118,6 +139,8 @@ def _targets(config: pytest.Config) -> list[ServerUnderTest]:
             raise pytest.UsageError("--profile goes with --server; our versions have their own")
         if config.getoption("--rule-report") is not None:
             raise pytest.UsageError("--rule-report goes with --server")
+        if config.getoption("--core"):
+            raise pytest.UsageError("--core goes with --server")
         return [ServerUnderTest.ours(version) for version in VERSIONS]
     if profile is None:
         raise pytest.UsageError("--server needs --profile echo or --profile chat beside it")
@@ -206,24 +229,34 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect tests that do not fit the server given with --server, or the rules given."""
     chosen_rules = set(config.getoption("--rule"))
+    run = suite_run(config)
     kept, dropped = [], []
     for item in items:
         target = target_of(item)
         belongs = config.getoption("--server") is None or (target and _belongs(target, item))
         if chosen_rules and chosen_rules.isdisjoint(rules_of(item)):
             belongs = False
+        if run.core and not core.belongs(short_id(item), rules_of(item)):
+            belongs = False
         (kept if belongs else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
     if config.getoption("--server") is not None:
-        kept.sort(key=_place_in_the_run)
+        kept.sort(key=_place_in_a_stage if run.by_stages else _place_in_the_run)
     items[:] = kept
+
+
+def _place_in_a_stage(item: pytest.Item) -> tuple[int, bool, int]:
+    """Put the stages in their order, and in each the tests that wait last."""
+    rule = (rules_of(item) or RULELESS)[0]
+    stage = [*rules.STAGES].index(stage_of(item))
+    return stage, takes_long(item), rules.FUNDAMENTAL_FIRST.index(rule)
 
 
 def _place_in_the_run(item: pytest.Item) -> tuple[bool, int]:
     """Put the fundamental rules first, and those whose failures take long last.
 
-    So a run that is cut short has tested what matters most.
+    So a run that goes on to its end, or to its limit, has tested by then what matters most.
     """
     rule = (rules_of(item) or RULELESS)[0]
     return rule in SLOW_TO_FAIL, rules.FUNDAMENTAL_FIRST.index(rule)

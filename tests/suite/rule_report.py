@@ -1,7 +1,8 @@
 """What a run of the suite says about the rules: a closing summary, and a file for the grader.
 
 One bug turns many tests red. So the summary goes by rule, the fundamental ones first, and says
-where to begin. For each rule it shows what was sent, what came, and what was expected.
+where to begin. For each rule it shows what was sent, what came, and what was expected. The closing
+line names the stage that the server has reached.
 """
 
 import dataclasses
@@ -9,6 +10,7 @@ import enum
 from collections.abc import Collection, Sequence
 
 from harness.conformance import Fault
+from harness.crowd import CrowdTimeout
 from harness.line_client import BARRIER, Closed, NoAnswer
 from harness.session import Talker
 from tests.suite import rules
@@ -37,10 +39,14 @@ class SkippedFor(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class CutShort:
-    """Why a run ended early, and during which test, if it was during one."""
+    """Why a run ended early, and during which test, if it was during one.
+
+    `after_stage` is the stage that has broken rules, where that is why.
+    """
 
     reason: str
     during: str | None = None
+    after_stage: str | None = None
 
     def __str__(self) -> str:
         return f"{self.reason} during {self.during}" if self.during else self.reason
@@ -51,7 +57,7 @@ class Outcome:
     """What became of one test, and if it failed: why, in words and in bytes.
 
     The first of `rules` is the one that the test is about. If the server ended, `server` tells how,
-    and its last words.
+    and its last words. `crowd` tells in a line each how the clients of a crowd stood.
     """
 
     test: str
@@ -66,6 +72,7 @@ class Outcome:
     server: str = ""
     skipped_for: SkippedFor | None = None
     after_each_test: bool = False
+    crowd: str = ""
 
     @property
     def function(self) -> str:
@@ -152,6 +159,8 @@ def explain(
         nothing = "the end" if isinstance(error, Closed) else "nothing"
         outcome.came = short(error.received) if error.received else nothing
         outcome.expected = short(error.expected or "a line")
+    elif isinstance(error, CrowdTimeout):
+        outcome.crowd = "\n".join(error.members)
     elif compared is not None:
         outcome.came, outcome.expected = (short(repr(side)) for side in compared)
 
@@ -161,12 +170,14 @@ class Findings:
     """All that a run has found out about one server.
 
     `fault` is what the short check found. `why_no_server` says why there was nothing to check.
+    `anybody_was_in` is whether any client has been told `* hello NAME`.
     """
 
     target: str
     outcomes: list[Outcome] = dataclasses.field(default_factory=list)
     fault: Fault | None = None
     why_no_server: str | None = None
+    anybody_was_in: bool = True
 
     def failed(self) -> dict[str, list[Outcome]]:
         """The failures by the rule that each is about, the fundamental rules first."""
@@ -182,16 +193,13 @@ class Findings:
         It is the rule that the short check found, because that check goes from the simple to the
         complex. Otherwise it is the most fundamental rule of which half of the tests have failed:
         a broken rule fails its own tests, and only now and then those of other rules. Otherwise it
-        is the rule of which the largest share has failed.
+        is the most fundamental of the rules that have failed a test.
         """
         if self.fault is not None:
             return self.fault.rule
         failed = self.failed()
-        shares = {rule: self._share_failed(rule) for rule in failed}
-        for rule, share in shares.items():
-            if share >= 0.5:
-                return rule
-        return max(shares, key=shares.__getitem__, default=None)
+        broken = (rule for rule in failed if self._share_failed(rule) >= 0.5)
+        return next(broken, next(iter(failed), None))
 
     def _share_failed(self, rule: str) -> float:
         has_failed = {each.function: False for each in self.outcomes if each.rules[0] == rule}
@@ -221,6 +229,7 @@ class Findings:
             "cut_short": cut_short and str(cut_short),
             "cut_short_by": cut_short and dataclasses.asdict(cut_short),
             "begin_with": self.where_to_begin(),
+            "anybody_was_in": self.anybody_was_in,
             "rules": by_rule,
         }
 
@@ -232,6 +241,8 @@ class Findings:
             return lines
         begin_with = self.where_to_begin()
         others = [rule for rule in failed if rule != begin_with]
+        unseen = [] if self.anybody_was_in else others
+        others = others if self.anybody_was_in else []
         sentence = f"{self.target}: {begin_with} is broken"
         if others:
             verb = "fails" if len(others) == 1 else "fail"
@@ -243,20 +254,32 @@ class Findings:
             lines.append(f"The server ended {times} while it was being tested.")
         for rule in [begin_with, *others]:
             if rule in failed:
-                lines += ["", *self._about(rule, failed[rule])]
+                lines += ["", *about(rule, failed[rule])]
+        if unseen:
+            lines += ["", f"Nobody got in (H3). So nothing is known of {', '.join(unseen)}."]
         return lines
 
-    def _about(self, rule: str, failed: Sequence[Outcome]) -> list[str]:
-        name = "" if rule == rules.LAUNCH else f"{rule}  "
-        lines = [f"{name}{rules.in_short(rule)}"]
-        outcome = failed[0]
-        more = f"  (and {len(failed) - 1} more)" if len(failed) > 1 else ""
-        lines.append(f"    test      {outcome.test}{more}")
-        for label in ("sent", "came", "expected", "message", "server"):
-            text = getattr(outcome, label)
-            if text and not (label == "message" and outcome.expected):
-                lines.append(f"    {label:9} {text}".replace("\n", "\n" + 14 * " "))
-        return lines
+    def stage_line(
+        self, profile: str, core: bool = False, ended_after: str | None = None
+    ) -> str | None:
+        """The stage that was reached and how many of its rules are kept, and which comes next.
+
+        If nothing is broken, that all is done; None where only some of the rules were tested.
+        A run that has `ended_after` a stage has tested none of the later ones.
+        """
+        results: dict[str, set[Result]] = {}
+        for outcome in self.outcomes:
+            results.setdefault(outcome.rules[0], set()).add(outcome.result)
+        next_rule = self.where_to_begin()
+        if next_rule is None:
+            return _all_done(results, profile, core)
+        stages = [rules.stage_of(rule) for rule in (next_rule, *self.failed())]
+        stages += [ended_after] if ended_after else []
+        stage = min(stages, key=[*rules.STAGES].index)
+        tested = [results[rule] for rule in rules.STAGES[stage] if _is_tested(results.get(rule))]
+        kept = sum(seen <= {Result.PASSED, Result.SKIPPED} for seen in tested)
+        counted = f" {kept} of {len(tested)} rules;" if tested else ""
+        return f"{stage}:{counted} next: {next_rule}"
 
     def _check_summary(self) -> list[str]:
         if self.why_no_server is not None:
@@ -265,7 +288,44 @@ class Findings:
         if fault is None:
             return []
         lines = [f"{self.target} does not keep rule {fault.rule}: {rules.text_of(fault.rule)}", ""]
+        if fault.before:
+            lines.append(f"    before    {fault.before}")
         for label in ("sent", "came", "expected"):
             text = getattr(fault, label) or "nothing"
             lines.append(f"    {label:9} {text}")
         return [*lines, ""]
+
+
+def about(rule: str, failed: Sequence[Outcome]) -> list[str]:
+    """The text of a rule in short, and its first failure: what was sent, came, was expected."""
+    name = "" if rule == rules.LAUNCH else f"{rule}  "
+    lines = [f"{name}{rules.in_short(rule)}"]
+    outcome = failed[0]
+    more = f"  (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+    lines.append(f"    test      {outcome.test}{more}")
+    for label in ("sent", "came", "expected", "message", "server", "crowd"):
+        text = getattr(outcome, label)
+        if text and not (label == "message" and outcome.expected):
+            lines.append(f"    {label:9} {text}".replace("\n", "\n" + 14 * " "))
+    return lines
+
+
+def _all_done(results: dict[str, set[Result]], profile: str, core: bool) -> str | None:
+    """That a server has passed all stages, and which rules were not tested."""
+    tasks = {rules.stage_of(rule) for rule in results} - rules.MILESTONES.keys()
+    wanted = [
+        rule
+        for stage in tasks or rules.MILESTONES
+        for rule in rules.STAGES[stage]
+        if rules.ONE_PROFILE.get(rule, profile) == profile and (rules.is_core(rule) or not core)
+    ]
+    is_whole = bool(results) and results.keys() >= set(wanted)
+    if not is_whole or any(Result.NOT_RUN in seen for seen in results.values()):
+        return None
+    untested = [rule for rule in wanted if not _is_tested(results[rule])]
+    end = f"; not tested: {', '.join(untested)}" if untested else ""
+    return f"all stages{' of the core' if core else ''} are done{end}"
+
+
+def _is_tested(seen: set[Result] | None) -> bool:
+    return bool((seen or set()) - {Result.SKIPPED, Result.NOT_RUN})

@@ -9,9 +9,10 @@ from harness.launcher import REPOSITORY
 # This stands for "How a server is started", which has no number.
 LAUNCH = "launch"
 
-# The milestones are in teaching order: each one needs those before it.
+# The milestones are in teaching order: each one needs those before it. Against somebody's server
+# each is a stage of the run.
 MILESTONES = {
-    "handshake": ["H1", "H2", "H3", "H4", "H5"],
+    "handshake": ["H1", "H2", "H3", "H4", "H5", "H6"],
     "framing": ["F1", "F5", "F3", "F2", "F4", "F6"],
     "commands": ["C3", "C1", "C2", "C5", "C6"],
     "delivery": ["D1", "D2", "D3", "D4", "C7"],
@@ -47,6 +48,9 @@ def _points_by_task() -> dict[str, dict[str, float]]:
 # A task is a folder in tasks/: a page with rules and their points, and tests that name the rules.
 TASKS = _points_by_task()
 ALL_RULES = [*RULES, *(rule for points in TASKS.values() for rule in points)]
+STAGES = MILESTONES | {task: list(points) for task, points in TASKS.items()}
+# A rule that is core ends with a mark, which names the part of it that is, if only a part is.
+_CORE_MARK = re.compile(r".* \*core(?P<part>: .+)?\*")
 
 # When several rules seem broken, the first of these is the one to begin with: without it, the later
 # ones can be neither kept nor tested.
@@ -72,6 +76,17 @@ def named_in(docstring: str | None) -> list[str]:
 def text_of(rule: str) -> str:
     """The text of a rule in PROTOCOL.md or a task, without line breaks. Raises KeyError."""
     return _texts()[rule]
+
+
+def stage_of(rule: str) -> str:
+    """The milestone that a rule belongs to, or its task."""
+    return next(stage for stage, members in STAGES.items() if rule in members)
+
+
+def is_core(rule: str) -> bool:
+    """Whether PROTOCOL.md marks the whole of a rule as core."""
+    mark = _CORE_MARK.fullmatch(text_of(rule))
+    return mark is not None and mark["part"] is None
 
 
 def in_short(rule: str) -> str:

@@ -13,6 +13,10 @@ from tests.suite.rule_report import CutShort, Findings, Outcome, Result, Skipped
 # After each test we look whether it has left the server empty. Once so many looks have failed, we
 # stop looking, because each would be a wait in vain, and every test gets a server of its own.
 LOOKS_IN_VAIN = 2
+# A server may take long for these, and still be right.
+TAKES_LONG = {"C6", "F7", "L1", "L2", "L3", "L4"}
+# In the other stages a server needs seconds for many an answer.
+QUICK_STAGES = ("handshake", "framing", "commands", "delivery")
 
 
 @dataclasses.dataclass
@@ -40,6 +44,10 @@ class SuiteRun:
     waits: dict[pytest.Item, Wait] = dataclasses.field(default_factory=dict)
     # Both sides of the `==` that failed last in the current test.
     compared: tuple[object, object] | None = None
+    # Whether only the core of the protocol is tested.
+    core: bool = False
+    # Whether the run ends after a stage that has broken rules.
+    by_stages: bool = False
 
     def findings_about(self, target: ServerUnderTest) -> Findings:
         """What the run has found out about a server so far."""
@@ -82,6 +90,21 @@ def rules_of(item: pytest.Item) -> list[str]:
     if "target" not in item.fixturenames:
         return []
     return rules.named_in(item.function.__doc__)
+
+
+def stage_of(item: pytest.Item) -> str:
+    """The stage of the run that a test belongs to."""
+    return rules.stage_of((rules_of(item) or [rules.LAUNCH])[0])
+
+
+def takes_long(item: pytest.Item) -> bool:
+    """Whether a test is one of those that wait: for a server of its own, or by its rule."""
+    return "launch_server" in item.fixturenames or not TAKES_LONG.isdisjoint(rules_of(item)[:1])
+
+
+def is_quick(item: pytest.Item) -> bool:
+    """Whether a server that has an answer gives it at once to all that this test asks."""
+    return stage_of(item) in QUICK_STAGES and not takes_long(item)
 
 
 def short_id(item: pytest.Item) -> str:

@@ -1,11 +1,13 @@
-"""Handshake, H1 to H5: how a client gets its name, and when a name is free again."""
+"""Handshake, H1 to H6: how a client gets its name, and when a name is free again."""
 
 import pytest
 
 from harness.answers import CONTROL_CHARACTERS, INVALID_NAME, NOT_UTF8, TOO_LONG
 from harness.line_client import LineClient
 from harness.waiting import wait_until_left
-from tests.suite.leaving import quit_politely
+from tests.suite.leaving import quit_politely, read_to_an_orderly_end
+
+NOT_A_WEB_SERVER = "! this is not a web server"
 
 
 @pytest.fixture
@@ -37,6 +39,12 @@ def test_greeting(target, server, connect):
         "x" * 20,
         "Zoë",
         "名前",
+        # These letters of Devanagari have no marks.
+        "नमक",
+        # A Roman numeral and a superscript are of category N.
+        "\u2167\u00b2",
+        # A method of HTTP is no request.
+        "GET",
         # Arabic digits are word characters as well.
         "\u0663\u0664",
         # These twenty characters are forty bytes.
@@ -62,8 +70,10 @@ def test_valid_names(newcomer, name):
         "@at",
         "a.b",
         "tab\tname",
-        # The combining accent behind the e is not a word character.
+        # The combining accent behind the e is not a word character, nor are the vowel signs below.
         "e\u0301",
+        "हिन्दी",
+        "ไทย์",
         "🎉",
         "/quit",
         "/list",
@@ -92,7 +102,7 @@ def test_framing_errors_in_the_handshake(newcomer):
 
 
 def test_handshake_and_first_lines_glued(server, connect):
-    """H3, F5: lines behind the name in the same segment come from a client that is in."""
+    """H3, F5, H4: lines behind the name in the same segment come from a client that is in."""
     alice = connect(server)
     alice.send_bytes(b"two words\nalice\n/ping 1\n/list\n")
     answers = [INVALID_NAME, "* hello alice", "* pong 1", "* 1 online: alice"]
@@ -167,3 +177,55 @@ def test_a_name_is_free_again(server, connect, join, leave):
     leave(alice)
     wait_until_left(bob, "Alice")
     assert connect(server).join("alice") == "alice"
+
+
+BROWSER_GET = b"""\
+GET /chat?a=b HTTP/1.1\r
+Host: localhost:8003\r
+User-Agent: Mozilla/5.0\r
+Accept: text/html\r
+\r
+"""
+BROWSER_POST = b"""\
+POST / HTTP/1.1\r
+Host: localhost:8003\r
+Content-Type: text/plain\r
+Content-Length: 33\r
+\r
+\r
+hello from a page\r
+/pm alice hello\r
+"""
+HTTP_REQUESTS = {
+    "a GET": BROWSER_GET,
+    "a POST with a text": BROWSER_POST,
+    "two requests": BROWSER_GET + BROWSER_POST,
+    "a large upload": BROWSER_POST + b"and another line\n" * 20_000,
+    "LF alone": b"OPTIONS * HTTP/1.0\n\nhello\n",
+    "a line that the client waits behind": b"GET / HTTP/1.1\r\n",
+    # A page chooses the path of its request, so its first line may be too long to be read (F2).
+    "a path that is too long": BROWSER_POST.replace(b"/", b"/" + b"a" * 1100, 1),
+}
+
+
+@pytest.mark.parametrize("case", HTTP_REQUESTS)
+def test_an_http_request_is_refused(server, connect, join, case):
+    """H6: a browser gets one line and an orderly end; nobody hears of it, or of what follows."""
+    alice = join(server, "alice")
+    browser = connect(server)
+    browser.send_bytes(HTTP_REQUESTS[case])
+    browser.read_line()
+    told = browser.read_line()
+    if case == "a path that is too long" and told == TOO_LONG:
+        told = browser.read_line()
+    assert told == NOT_A_WEB_SERVER, "what a browser was told after the greeting"
+    more = browser.peek()
+    more_lines = read_to_an_orderly_end(server, browser.socket, "the browser")
+    assert not (more or more_lines), f"then it was told {more} {more_lines[:3]}"
+    assert alice.ask("/list") == ["* 1 online: alice"], "alice heard of a browser"
+
+
+def test_a_request_line_that_is_said(conversation):
+    """H6, D1, D2: from a client that is in, it is a text like any other."""
+    conversation.alice.send_line("GET / HTTP/1.1")
+    assert conversation.outcome() == ([], ["GET / HTTP/1.1"])

@@ -1,7 +1,6 @@
 """Life cycle, C4, L5 and L7: orderly ends, the end of input, and what remains of those who left."""
 
 import contextlib
-import os
 import shutil
 import socket
 import subprocess
@@ -18,6 +17,7 @@ from tests.suite.leaving import (
     end_input,
     half_close,
     quit_politely,
+    read_to_an_orderly_end,
     reset_in_mid_line,
     wait_until_as_small_as,
 )
@@ -29,25 +29,6 @@ SECONDS_TO_STOP = 5
 
 # This is more than a server reads in one turn (F7).
 MORE_THAN_A_TURN = b"and another thing\n" * 20_000
-
-
-def read_to_an_orderly_end(server, connection, who):
-    """Read all lines up to the end of output. A reset is no such end: it can destroy last words."""
-    received = bytearray()
-    seconds = server.session.at_most(10)
-    connection.settimeout(seconds)
-    try:
-        while data := connection.recv(65536):
-            received += data
-    except ConnectionError:
-        pytest.fail(f"{who} got a reset in place of an orderly end, after {bytes(received[-60:])}")
-    except TimeoutError:
-        server.session.lose_patience()
-        pytest.fail(f"{who} saw no end within {seconds:g} s, after {bytes(received[-60:])}")
-    # recv() does not report a reset that comes after the end of output.
-    if error := connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-        pytest.fail(f"{who} got a reset after the end of output: {os.strerror(error)}")
-    return received.decode().splitlines()
 
 
 def send_all(connection, data, who):
@@ -114,7 +95,8 @@ def test_a_piped_line_is_answered_by_every_server(server, connect):
         [sys.executable, str(CLIENT), f"{host}:{server.port}", "--name", "alice"],
         input="hi\n/ping\n",
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="backslashreplace",
         timeout=20,
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -149,7 +131,7 @@ def test_half_close_by_netcat(server):
     run = subprocess.run(command, input=b"alice\nhello\n", capture_output=True, timeout=20)
     if b"invalid option" in run.stderr or b"usage" in run.stderr.lower():
         pytest.skip("this nc has no -N")
-    lines = run.stdout.decode().splitlines()
+    lines = run.stdout.decode(errors="backslashreplace").splitlines()
     echo = ["alice: hello"] if server.profile == "echo" else []
     assert lines[1:] == ["* hello alice", *echo]
 

@@ -12,6 +12,13 @@ import pytest
 
 from harness.answers import SHUTTING_DOWN
 from harness.line_client import open_socket
+from harness.waiting import wait_until_left
+from tests.suite.leaving import (
+    ANSWER,
+    QUESTIONS_OF_A_DEAF_CLIENT,
+    deaf_client,
+    read_to_an_orderly_end,
+)
 from tests.suite.marks import OURS
 
 # The rule says 2 seconds (L4). The rest is for a busy machine; a server that waits for a client, or
@@ -260,6 +267,36 @@ def test_stop_with_clients_that_linger(launch_server, connect, join):
         time.sleep(0.01)
     assert_stopped(server)
     assert_told_last(last_lines or alice.read_to_end(), "alice")
+    for client in lingering:
+        lines = client.read_to_end()
+        assert SHUTTING_DOWN not in lines, f"{client.name} had its good-bye, and then the notice"
+
+
+# How much has to wait for it to be seen is a fact about our servers and their send buffers.
+@OURS
+def test_stop_with_clients_that_have_not_read_their_good_bye(launch_server, connect, join):
+    """L4, C4: all that still waits for them is sent, and they get no other notice.
+
+    They begin to read when the server has begun to stop.
+    """
+    server = launch_server("--stall-timeout", "60")
+    witness = join(server, "witness")
+    names = ["quitting-1", "quitting-2"]
+    quitting = [deaf_client(connect, server, name, b"/quit\n") for name in names]
+    for name in names:
+        wait_until_left(witness, name)
+    server.process.terminate()
+    assert_told_last(witness.read_to_end(), "the witness")
+    witness.close()
+    assert not server.ending(0.2), "the server has ended, and output waited for those who read"
+    for client in quitting:
+        lines = read_to_an_orderly_end(server, client.socket, client.name)
+        client.close()
+        words = [line for line in lines if not line.endswith((" joined", " left"))]
+        answers = words.count(ANSWER.decode().rstrip())
+        assert answers == QUESTIONS_OF_A_DEAF_CLIENT, f"{client.name} got {answers} answers"
+        assert words[answers:] == [f"* bye {client.name}"], f"{client.name}'s last words"
+    assert_stopped(server)
 
 
 @pytest.mark.parametrize("connects_before", [10, 60, 150])
@@ -288,11 +325,12 @@ def read_what_there_is(connection):
     """Read all lines and close, whatever the end is: nobody may have accepted this connection."""
     received = bytearray()
     connection.settimeout(3)
+    deadline = time.monotonic() + 10
     with contextlib.suppress(ConnectionError, TimeoutError):
-        while data := connection.recv(65536):
+        while time.monotonic() < deadline and (data := connection.recv(65536)):
             received += data
     connection.close()
-    return received.decode().splitlines()
+    return received.decode(errors="backslashreplace").splitlines()
 
 
 @contextlib.contextmanager

@@ -70,15 +70,16 @@ class SuiteRunner:
 
         Raises NoTestWasRun.
         """
-        with tempfile.TemporaryDirectory(prefix="suite-") as folder:
+        with tempfile.TemporaryDirectory(prefix="suite-", ignore_cleanup_errors=True) as folder:
             report, output = Path(folder, "report.json"), Path(folder, "output")
             limit = ("--run-limit", str(run_limit))
             with output.open("wb") as file:
                 process = start_process(
                     suite_command(server, profile, report, *limit, *options),
                     cwd=REPOSITORY,
-                    # Without plugins, which are slow to load.
-                    env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+                    # Without plugins, which are slow to load. What a run leaves in its temporary
+                    # folder when it is ended goes with ours.
+                    env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "TMPDIR": folder},
                     stdin=subprocess.DEVNULL,
                     stdout=file,
                     stderr=subprocess.STDOUT,
