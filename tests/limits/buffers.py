@@ -8,7 +8,7 @@ from harness.crowd import Crowd, Member
 from harness.joining import joined
 from harness.launcher import RunningServer
 from harness.line_client import LineClient
-from harness.server_under_test import ServerUnderTest
+from harness.server_under_test import FAILURES, ServerUnderTest
 from harness.session import Session
 from harness.waiting import wait_until
 from tests.limits.claims import Claim, Facts, Limit
@@ -70,7 +70,11 @@ def _bob_and_stuck_carol(server: RunningServer) -> Iterator[tuple[LineClient, Cr
         carol.reading = False
         carol.outgoing += "".join(f"/ping {text}\n" for text in TEXTS).encode()
         room.pump_until_quiet()
-        yield bob, room, carol
+        try:
+            yield bob, room, carol
+        except FAILURES as error:
+            # The others' side tells little of a failure that is about her.
+            raise AssertionError(f"{error}; {carol.in_short()}") from None
 
 
 def _is_answered(bob: LineClient, profile: str) -> bool:
@@ -90,6 +94,17 @@ def _at_most_taken(size: int, predicted: str, *of: str) -> Claim:
         lambda facts: facts.taken <= size,
         of=of,
     )
+
+
+def _what_carol_got(facts: Facts) -> str:
+    """How many answers, and where the first one that is not right stands."""
+    came = f"{len(facts.answers)} of {QUESTIONS} answers"
+    if facts.answers == ANSWERS:
+        return f"{came}, every byte right"
+    pairs = enumerate(zip(facts.answers, ANSWERS, strict=False))
+    right = next((n for n, (answer, wanted) in pairs if answer != wanted), len(facts.answers))
+    next_one = facts.answers[right][:60] if right < len(facts.answers) else "nothing"
+    return f"{came}; after {right} right ones came `{next_one}`"
 
 
 LIMIT = Limit(
@@ -131,10 +146,7 @@ LIMIT = Limit(
         ),
         Claim(
             "then carol gets all, in order",
-            lambda facts: (
-                f"{len(facts.answers)} of {QUESTIONS} answers, "
-                f"{'every byte right' if facts.answers == ANSWERS else 'not the right ones'}"
-            ),
+            _what_carol_got,
             lambda facts: facts.answers == ANSWERS,
         ),
         claim_about_a_line(

@@ -22,7 +22,6 @@ NOT_COUNTED = {
     "test_hostile.py::test_a_flood_of_commands": "it asks for unknown commands (C5)",
     "test_lifecycle.py::test_half_close_in_the_handshake": "a bad name has to be refused (H4)",
     "test_lifecycle.py::test_half_close_with_work_running": "it asks for work (C6)",
-    "test_limits_lab.py::test_resets_in_mid_line": "it ends with an orderly stop (L4)",
     "test_limits_lab.py::test_small_socket_buffers": "it starts with --stall-timeout (L3)",
     "test_turns.py::test_lines_keep_their_order_when_a_turn_is_cut_short": "it asks for work (C6)",
     "test_turns.py::test_many_works_in_one_piece": "it asks for work (C6)",

@@ -1,14 +1,19 @@
-"""Clients with a pace: some go on sending, some read slowly."""
+"""Clients with a pace: some go on sending, some read slowly. The kernel holds little for them."""
 
 import socket
 import time
 from collections.abc import Callable, Mapping
 
 from harness.crowd import Crowd, Member
+from harness.server_under_test import ServerUnderTest
 from tests.limits.ways import connect_with_small_buffers
+from tests.suite.rule_report import SkippedFor
+from tests.suite.suite_run import Skipped
 
 # The kernel is asked to hold so much for a slow reader; it doubles that.
 SMALL_BUFFER = 16 * 1024  # bytes
+# A client whose own process has not run for so long has not read steadily.
+LONGEST_PAUSE = 0.2  # seconds
 
 
 def pump_at_a_pace(
@@ -18,18 +23,21 @@ def pump_at_a_pace(
     seconds: float,
     sends: Mapping[Member, bytes] | None = None,
     reads: Mapping[Member, int] | None = None,
-) -> None:
-    """Pump until `done()`.
+) -> float:
+    """Pump until `done()`; returns the longest pause that we made against our will, in seconds.
 
     Twenty times a second each member of `sends` sends these bytes. Each of `reads` reads so many
     bytes a second.
     """
     begin = time.monotonic()
-    next_round = begin
+    next_round = last_turn = begin
+    longest_pause = 0.0
 
     def paced_and_done() -> bool:
-        nonlocal next_round
+        nonlocal next_round, last_turn, longest_pause
         now = time.monotonic()
+        longest_pause = max(longest_pause, now - last_turn)
+        last_turn = now
         for member, rate in (reads or {}).items():
             member.reading = len(member.incoming) < rate * (now - begin)
         if now >= next_round:
@@ -39,6 +47,14 @@ def pump_at_a_pace(
         return done()
 
     room.pump(paced_and_done, what, seconds)
+    return longest_pause
+
+
+def need_a_steady_pace(longest_pause: float) -> None:
+    """Skip the test if a slow machine kept our client from reading steadily."""
+    if longest_pause > LONGEST_PAUSE:
+        reason = f"this machine is too busy: our client did not run for {longest_pause:.1f} s"
+        raise Skipped(reason, SkippedFor.SYSTEM)
 
 
 def connect_slow_reader(room: Crowd, name: str) -> Member:
@@ -52,3 +68,10 @@ def join_slow_reader(room: Crowd, name: str) -> Member:
     member = connect_slow_reader(room, name)
     room.let_in([member])
     return member
+
+
+def need_small_buffers(target: ServerUnderTest) -> None:
+    """Skip the test if nothing limits what the kernel holds for this server's connections."""
+    if not target.takes_a_preparation:
+        reason = "the kernel's buffers can be made small only for a server that Python runs"
+        raise Skipped(reason, SkippedFor.SYSTEM)

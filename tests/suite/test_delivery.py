@@ -110,7 +110,7 @@ def test_left_exactly_once(server, join, leave):
 
 @pytest.mark.profile("chat")
 def test_left_once_after_an_idle_timeout(launch_server, join):
-    """D3, L1: a client that is timed out leaves like any other."""
+    """L1, D3: a client that is timed out leaves like any other."""
     server = launch_server("--idle-timeout", "0.6")
     alice, bob = join(server, "alice", "bob")
     notices = []

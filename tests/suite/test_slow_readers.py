@@ -4,9 +4,9 @@ The kernel decides how much it holds for such a client: some megabytes on Linux.
 more than that.
 """
 
+import functools
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,8 +14,16 @@ from harness.answers import IDLE_TIMEOUT
 from harness.crowd import Crowd
 from harness.proc import halted
 from harness.waiting import wait_until, wait_until_left
+from tests.limits.ways import SMALL_BUFFERS_PREPARATION
 from tests.suite.marks import NEEDS_SIGSTOP
-from tests.suite.pace import connect_slow_reader, join_slow_reader, pump_at_a_pace
+from tests.suite.pace import (
+    SMALL_BUFFER,
+    connect_slow_reader,
+    join_slow_reader,
+    need_a_steady_pace,
+    need_small_buffers,
+    pump_at_a_pace,
+)
 
 # A flood has so many lines, of 1000 bytes each.
 LINES = 10_000
@@ -25,7 +33,19 @@ GROWTH_LIMIT = 4  # MiB
 RATE = 400_000  # bytes per second
 # It reads at that rate for two and a half times the default --stall-timeout.
 SLOW_SECONDS = 2.5
+# The outbox of one who reads slowly is above 256 KiB, and the kernels hold some 60 KB more for it.
+# When it has read so much, its outbox is above half of the mark, or below.
+LESS_THAN_HALF = 90_000  # bytes
+MORE_THAN_HALF = 220_000  # bytes
 FOUR_BYTE_LETTER = "\N{MATHEMATICAL BOLD ITALIC SMALL A}"
+
+
+@pytest.fixture
+def launch_with_small_buffers(target, launch_server):
+    """Like `launch_server`, with buffers so small that the kernel holds next to nothing."""
+    need_small_buffers(target)
+    preparation = [SMALL_BUFFERS_PREPARATION, str(SMALL_BUFFER)]
+    return functools.partial(launch_server, preparation=preparation)
 
 
 def numbered_lines(prefix=""):
@@ -96,6 +116,23 @@ def test_a_client_that_never_reads_its_echoes(launch_server, join, crowd, bounde
         room.pump(lambda: deaf.closed, "the connection of the dropped client to end")
 
 
+@pytest.mark.profile("echo")
+def test_much_to_say_beside_deaf_clients(launch_server, crowd):
+    """L3, F7: six clients that never read take nothing from one who sends much and reads.
+
+    Their names are long and their lines short, so each read brings more answers than there is room
+    for. A server may let a few clients that send much go on at a time. These must not be the deaf.
+    """
+    room = crowd(launch_server("--stall-timeout", "60"))
+    *deaf, talker = room.join(f"{number}{FOUR_BYTE_LETTER * 19}" for number in range(7))
+    for member in deaf:
+        member.reading = False
+    for member in room.members:
+        member.outgoing += b"a\n" * 50_000
+    room.pump_until_quiet()
+    room.barrier([talker])
+
+
 @pytest.mark.profile("chat")
 def test_a_deaf_client_delays_the_room_once(launch_server, crowd):
     """L3: the others wait for it until it is gone, not again and again.
@@ -112,6 +149,49 @@ def test_a_deaf_client_delays_the_room_once(launch_server, crowd):
         if b"* deaf left\n" in alice.incoming:
             break
     assert b"* deaf left\n" in alice.incoming, "one who does not read was never dropped"
+
+
+@pytest.mark.versions("v3_broadcast", "v4_asyncio")
+def test_twenty_deaf_clients_delay_the_room_at_the_same_time(launch_server, crowd):
+    """L3: all their outboxes are too full, and each has the same --stall-timeout, not one more.
+
+    One after another they would take ten seconds.
+    """
+    room = crowd(launch_server("--stall-timeout", "0.5"))
+    alice, sender, *deaf = room.join(["alice", "sender", *(f"deaf-{n:02d}" for n in range(20))])
+    for member in deaf:
+        member.reading = False
+    flood(sender)
+    room.pump(lambda: alice.incoming.count(b" left\n") == 20, "twenty to be dropped", 5)
+
+
+@pytest.mark.versions("v3_broadcast", "v4_asyncio")
+def test_the_room_is_held_until_half_is_read(launch_with_small_buffers, crowd):
+    """L3: a hold ends when the outbox is down to half of the mark, neither before nor much later.
+
+    What the kernels hold for the slow one is known, because their buffers are small. It reads less
+    than half of its outbox, and nothing more is said. It reads more than half, and the room goes
+    on.
+    """
+    room = crowd(launch_with_small_buffers("--stall-timeout", "60"))
+    slow = join_slow_reader(room, "slow")
+    witness, sender = room.join(["witness", "sender"])
+    slow.reading = False
+    flood(sender)
+
+    def heard_when_slow_has_read(size):
+        def has_read():
+            slow.reading = len(slow.incoming) < size
+            return not slow.reading
+
+        room.pump(has_read, f"{size} bytes for one who reads slowly")
+        room.pump_until_quiet(0.3)
+        return len(witness.incoming)
+
+    before = heard_when_slow_has_read(0)
+    after_less = heard_when_slow_has_read(LESS_THAN_HALF)
+    assert after_less == before, f"{after_less - before} bytes were said before half was read"
+    assert heard_when_slow_has_read(MORE_THAN_HALF) > before, "the room was held beyond the half"
 
 
 @pytest.mark.profile("chat")
@@ -139,8 +219,15 @@ def test_what_is_held_back_is_not_lost(launch_server, join, crowd, bounded_memor
             assert join(server, "bob").ask("/list") == ["* 2 online: bob, deaf"]
         wait()
     deaf.reading = True
-    # The deaf one speaks as well, because a hold need not count as a line of its own (L1).
-    room.barrier([deaf, sender])
+    sender.outgoing += b"/ping last\n"
+    # Both speak all the time, because a hold need not count as a line of theirs (L1).
+    sends = {deaf: b"/ping here\n", sender: b"/ping here\n"}
+
+    def is_answered():
+        return sender.closed or b"* pong last\n" in sender.incoming
+
+    awaited = "an answer to the last of the sender's lines"
+    pump_at_a_pace(room, is_answered, awaited, 30, sends=sends)
     room.barrier([deaf])
     texts = [line for line in deaf.lines() if line[0] not in "*!"]
     check_lines(texts, numbered_lines(f"{sender.name}: "))
@@ -156,7 +243,7 @@ def test_half_close_with_output_waiting(launch_server, crowd):
     """
     room = crowd(launch_server("--stall-timeout", "60"))
     # They are numbers of questions, and of kB, because an answer is 1 kB.
-    numbers = range(2600, 5000, 240)
+    numbers = range(240, 5000, 240)
     members = room.join(f"asker-{number}" for number in numbers)
     questions = [f"/ping {line}" for line in numbered_lines()]
     for member, number in zip(members, numbers, strict=True):
@@ -178,6 +265,36 @@ def test_half_close_with_output_waiting(launch_server, crowd):
     for member, number in zip(members, numbers, strict=True):
         lines = [line for line in member.lines() if line.startswith("* pong ")]
         check_lines(lines, answers[:number])
+
+
+@pytest.mark.profile("chat")
+def test_half_close_behind_a_full_outbox(launch_server, crowd):
+    """L5: at the end of input a client's outbox is not empty; all of it is sent.
+
+    It asks until its outbox is so full that nobody is answered (L3), and reads until somebody is.
+    From then on there is room for all that it has asked, and half of its outbox is still unsent.
+    """
+    room = crowd(launch_server("--stall-timeout", "60"))
+    (alice,) = room.join(["alice"])
+    asker = join_slow_reader(room, "asker")
+    asker.reading = False
+    questions = numbered_lines("/ping ")
+    asked = 0
+    while asked < LINES and not alice.awaited:
+        asker.outgoing += "\n".join([*questions[asked : asked + 40], ""]).encode()
+        asked += 40
+        alice.outgoing += b"/ping am I held?\n"
+        alice.awaited = b"* pong am I held?\n"
+        end = time.monotonic() + 0.3
+        room.pump(lambda end=end: not alice.awaited or time.monotonic() > end, "a moment")
+    pump_at_a_pace(room, lambda: not alice.awaited, "alice's pong", 20, reads={asker: RATE})
+    asker.reading = False
+    asker.socket.shutdown(socket.SHUT_WR)
+    room.pump_until_quiet()
+    asker.reading = True
+    room.pump(lambda: asker.closed, "the server to close")
+    assert not asker.was_reset, f"it was reset when it had read {len(asker.incoming)} bytes"
+    check_lines(asker.lines(), numbered_lines("* pong ")[:asked])
 
 
 def test_answers_are_output_as_well(launch_server, crowd, bounded_memory):
@@ -279,28 +396,31 @@ def test_every_byte_of_a_broadcast(launch_server, crowd):
     check_lines(listener.incoming.split(b"\n"), expected.split(b"\n"))
 
 
-def test_who_reads_on_is_forgiven(launch_server, crowd):
-    """L3: the time limit of a client that did not read ends as soon as it reads again.
+def read_on_and_be_silent(server):
+    """Two stop reading, and read on. Then one goes on talking for longer than the time limit."""
+    with Crowd(server.address, server.profile, server.session) as room:
+        talker, silent, *others = room.join(["talker", "silent", "sender"])
+        deaf = [talker, silent]
+        for member in deaf:
+            member.reading = False
+        for sender in deaf if room.profile == "echo" else others:
+            flood(sender)
+        room.pump_until_quiet()
+        for member in deaf:
+            member.reading = True
+        room.barrier(room.members)
+        end = time.monotonic() + 1.3
+        while time.monotonic() < end:
+            room.barrier([talker])
+        room.barrier([silent])
+        for member in deaf:
+            assert IDLE_TIMEOUT not in member.lines(), f"{member.name} was told that it was idle"
 
-    Then one of the two goes on talking and the other is silent, for longer than that limit.
-    """
-    room = crowd(launch_server("--stall-timeout", "1"))
-    talker, silent, *others = room.join(["talker", "silent", "sender"])
-    deaf = [talker, silent]
-    for member in deaf:
-        member.reading = False
-    for sender in deaf if room.profile == "echo" else others:
-        flood(sender)
-    room.pump_until_quiet()
-    for member in deaf:
-        member.reading = True
-    room.barrier(room.members)
-    end = time.monotonic() + 1.3
-    while time.monotonic() < end:
-        room.barrier([talker])
-    room.barrier([silent])
-    for member in deaf:
-        assert IDLE_TIMEOUT not in member.lines(), f"{member.name} was told that it was idle"
+
+@pytest.mark.waits("--stall-timeout", "1", work=read_on_and_be_silent)
+def test_who_reads_on_is_forgiven(wait_is_over):
+    """L3: the time limit of a client that did not read ends as soon as it reads again."""
+    wait_is_over()
 
 
 @pytest.mark.versions("v2_select", "v3_broadcast")
@@ -320,58 +440,85 @@ def test_a_long_round_is_not_held_against_a_reader(launch_server, crowd, clock):
     room.barrier([deaf])
 
 
-def flood_a_slow_reader(room, reader, flooders, text, size):
-    """Flood a room in which one reads RATE bytes a second at first, and then as fast as it can."""
-    expected = {}
-    for flooder in flooders:
-        prefix = f"{flooder.name}: "
-        count = size // len(flooders) // len(f"{prefix}{text}0\n".encode())
-        lines = [f"{text}{number % 10}" for number in range(count)]
-        expected[prefix] = [prefix + line for line in lines]
-        flooder.outgoing += "\n".join([*lines, ""]).encode()
-    end = time.monotonic() + SLOW_SECONDS
-
-    def is_over():
-        return reader.closed or time.monotonic() > end
-
-    pump_at_a_pace(room, is_over, "the end of the slow reading", 30, reads={reader: RATE})
-    assert not reader.closed, (
-        f"one who read 400 KB/s was dropped when it had read {len(reader.incoming)} bytes of "
-        f"{len(flooders)} flooder's lines of {len(text) + 1} bytes"
-    )
-    reader.reading = True
-    room.barrier(flooders)
-    room.barrier([reader])
-    for prefix, lines in expected.items():
-        check_lines([line for line in reader.lines() if line.startswith(prefix)], lines)
-
-
-def test_a_reader_of_400_kilobytes_per_second(launch_server, crowd):
-    """L3: it is never dropped, at the default stall timeout, and loses nothing.
-
-    There are short lines and long ones, from clients with the longest possible names.
-    """
-    floods = []
-    for number_of_flooders, text, size in ((1, "", 3_000_000), (3, "x" * 1000, 6_000_000)):
-        room = crowd(launch_server())
+def read_steadily_in_a_flood(server, number_of_flooders, text, size):
+    """Read RATE bytes a second at first, and then as fast as possible; all have to come."""
+    with Crowd(server.address, server.profile, server.session) as room:
         reader = join_slow_reader(room, FOUR_BYTE_LETTER * 20)
         names = [f"{number}{FOUR_BYTE_LETTER * 19}" for number in range(number_of_flooders)]
         flooders = [reader] if room.profile == "echo" else room.join(names)
-        floods.append((room, reader, flooders, text, size))
-    with ThreadPoolExecutor() as threads:
-        for result in [threads.submit(flood_a_slow_reader, *arguments) for arguments in floods]:
-            result.result()
+        expected = {}
+        for flooder in flooders:
+            prefix = f"{flooder.name}: "
+            count = size // len(flooders) // len(f"{prefix}{text}0\n".encode())
+            lines = [f"{text}{number % 10}" for number in range(count)]
+            expected[prefix] = [prefix + line for line in lines]
+            flooder.outgoing += "\n".join([*lines, ""]).encode()
+        end = time.monotonic() + SLOW_SECONDS
+
+        def is_over():
+            return reader.closed or time.monotonic() > end
+
+        what = "the end of the slow reading"
+        pause = pump_at_a_pace(room, is_over, what, 30, reads={reader: RATE})
+        if reader.closed:
+            need_a_steady_pace(pause)
+        came = len(reader.incoming)
+        assert not reader.closed, f"one who read 400 KB/s was dropped when it had read {came} bytes"
+        reader.reading = True
+        room.barrier(flooders)
+        room.barrier([reader])
+        for prefix, lines in expected.items():
+            check_lines([line for line in reader.lines() if line.startswith(prefix)], lines)
+
+
+@pytest.mark.waits(
+    work=functools.partial(read_steadily_in_a_flood, number_of_flooders=1, text="", size=3_000_000)
+)
+def test_400_kilobytes_per_second_of_short_lines(wait_is_over):
+    """L3: who reads them is never dropped, at the default stall timeout, and loses nothing.
+
+    The lines of one flooder have one letter each, and its name is as long as possible.
+    """
+    wait_is_over()
+
+
+@pytest.mark.waits(
+    work=functools.partial(
+        read_steadily_in_a_flood, number_of_flooders=3, text="x" * 1000, size=6_000_000
+    )
+)
+def test_400_kilobytes_per_second_of_long_lines(wait_is_over):
+    """L3: who reads them is never dropped, at the default stall timeout, and loses nothing."""
+    wait_is_over()
 
 
 def ask_and_quit_and_read(server):
-    """Read all answers, at that pace, and go on sending; fails if one is missing."""
+    """Read all answers at that pace and go on sending; fails if one is missing.
+
+    Another client has its `* bye` early, and goes on sending for two seconds of the three.
+    """
     questions = [f"/ping {number:06d}{'x' * 900}" for number in range(1300)]
     answers = [f"* pong{question.removeprefix('/ping')}" for question in questions]
     with Crowd(server.address, server.profile, server.session) as room:
+        (talker,) = room.join(["talker"])
+        talker.outgoing += b"/quit\n"
+        room.pump(lambda: b"* bye talker\n" in talker.incoming, "the other one's good-bye")
+        # To see the end would be the end of its connection.
+        talker.reading = False
         asker = connect_slow_reader(room, "asker")
         asker.outgoing += "\n".join(["asker", *questions, "/quit", ""]).encode()
-        sends = {asker: b"and another thing\n"}
-        pump_at_a_pace(room, lambda: asker.closed, "the end", 20, sends, reads={asker: RATE})
+        sends = {asker: b"and another thing\n", talker: b"and another thing\n"}
+        end = time.monotonic() + 2
+
+        def is_over():
+            if time.monotonic() > end:
+                sends.pop(talker, None)
+            return asker.closed and talker not in sends
+
+        pause = pump_at_a_pace(room, is_over, "the end", 20, sends, reads={asker: RATE})
+    if talker.was_reset or asker.was_reset:
+        need_a_steady_pace(pause)
+    assert not talker.was_reset, "one who went on sending for 2 s after its `* bye` was reset"
     assert not asker.was_reset, (
         f"a client that read 400 KB/s to the end got {len(asker.incoming)} bytes of about "
         f"{sum(map(len, answers))}, and then a reset"
@@ -386,6 +533,25 @@ def test_answers_before_a_quit(wait_is_over):
     It reads to the orderly end, because a reset could destroy what is still on its way.
     """
     wait_is_over()
+
+
+def test_a_steady_reader_is_not_stuck(launch_with_small_buffers, crowd):
+    """L3, L2: one that takes some of its answers all the time gets them all, and its `* bye`.
+
+    All of them take longer than --stall-timeout, in which a stuck client would take none. In the
+    chat profile they are fewer than would hold the room.
+    """
+    room = crowd(launch_with_small_buffers("--stall-timeout", "0.4"))
+    asker = join_slow_reader(room, FOUR_BYTE_LETTER * 20)
+    questions = 4200 if room.profile == "echo" else 2500
+    asker.outgoing += b"/list\n" * questions + b"/quit\n"
+    pause = pump_at_a_pace(room, lambda: asker.closed, "the end", 20, reads={asker: 150_000})
+    came = len(asker.incoming)
+    if f"* bye {asker.name}" not in asker.lines():
+        need_a_steady_pace(pause)
+    assert not asker.was_reset, f"one who read 150 KB/s was reset when it had read {came} bytes"
+    answers = [f"* 1 online: {asker.name}"] * questions
+    check_lines(asker.lines(), [*answers, f"* bye {asker.name}"])
 
 
 @pytest.mark.profile("chat")

@@ -46,6 +46,18 @@ def test_long_answers_to_many_short_questions(launch_server, crowd, bounded_memo
             assert done < 5 * questions, f"{done} of {10 * questions} lists came before five pings"
 
 
+@pytest.mark.profile("chat")
+def test_private_messages_in_one_piece(launch_server, crowd, bounded_memory):
+    """C7, F7: each concerns one member, so it costs no more in a room of three hundred."""
+    room = crowd(server := launch_server())
+    room.join(f"somebody-{number}" for number in range(300))
+    sender, recipient = room.join(["sender", "recipient"])
+    messages = 4000
+    sender.outgoing += b"/pm recipient x\n" * messages
+    with bounded_memory(server, 16):
+        room.pump(lambda: recipient.incoming.count(b"\n") == messages, "all private messages")
+
+
 def test_many_works_in_one_piece(launch_server, crowd):
     """F7, C6: between two works of one client, another client is answered."""
     room = crowd(launch_server())
@@ -161,29 +173,42 @@ def test_two_hundred_newcomers_beside_ten_flooders(launch_server, crowd):
 @NEEDS_SIGSTOP
 @pytest.mark.profile("echo")
 def test_everyone_gets_a_turn_among_three_hundred_flooders(launch_server, crowd):
-    """F7: when the luckiest flooder has the answers of four turns, every other has some.
+    """F7: while the luckiest flooder gets the answers of four turns, every other gets some.
 
-    The server is halted while they send as much as the kernel takes, so all have input.
+    We count from when everyone has an answer. When all begin to flood at once, the first threads
+    that wake up have many turns before the last one is awake and stands in line. While we look, the
+    server is halted, so all that it has sent is counted, however slow we are.
     """
     room = crowd(server := launch_server())
     flooders = room.join(f"flooder-{number:03d}" for number in range(300))
-    line = b"and so on\n"
-    with halted(server.process):
-        flood_on(flooders, line)
-        room.pump_until_quiet()
+    line = b"a line of medium length: ".ljust(90, b"x") + b"\n"
     answers_in_a_turn = 16 * 1024 // len(line)
-    four_turns = 4 * answers_in_a_turn * len(b"flooder-000: and so on\n")
+    four_turns = 4 * answers_in_a_turn * len(b"flooder-000: " + line)
     arrived = dict.fromkeys(flooders, 0)
 
-    def the_luckiest_has_four_turns():
+    def flood_and_count():
         for flooder in flooders:
             arrived[flooder] += len(flooder.incoming)
         flood_on(flooders, line)
+
+    def everyone_has_an_answer():
+        flood_and_count()
+        return all(arrived.values())
+
+    def the_luckiest_has_four_turns():
+        flood_and_count()
         return max(arrived.values()) >= four_turns
 
-    room.pump(the_luckiest_has_four_turns, "four turns of one flooder", 60)
-    starved = [flooder.name for flooder, size in arrived.items() if not size]
-    assert not starved, f"{len(starved)} of 300 had no answer yet"
+    room.pump(everyone_has_an_answer, "an answer for each of 300 flooders", 60)
+    for is_counted in (False, True, True):
+        if is_counted:
+            room.pump(the_luckiest_has_four_turns, "four turns of one flooder", 60)
+        with halted(server.process):
+            room.pump_until_quiet()
+            flood_and_count()
+        starved = sum(not size for size in arrived.values())
+        assert not starved, f"{starved} of 300 had no answer while one had those of four turns"
+        arrived.update(dict.fromkeys(flooders, 0))
 
 
 @pytest.mark.versions("v2_select", "v3_broadcast", "v4_asyncio")
