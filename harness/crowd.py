@@ -37,6 +37,8 @@ class Member:
         # How many bytes have gone either way, and the last of them.
         self.sent = self.received = 0
         self.last_sent = self.last_received = b""
+        # When it has sent something (time.monotonic()).
+        self.spoke_at = 0.0
         # The events that the selector watches it for.
         self.events = 0
 
@@ -120,10 +122,11 @@ class Crowd:
             member.incoming.clear()
 
     def reset(self, member: Member) -> None:
-        """End a member's connection with a reset, and forget the member."""
+        """End a member's connection with a reset, if it has not ended, and forget the member."""
         self.members.remove(member)
-        self._watch(member, 0)
-        reset(member.socket)
+        if not member.closed:
+            self._watch(member, 0)
+            reset(member.socket)
 
     def barrier(self, members: Iterable[Member], seconds: float = 30.0) -> None:
         """Let each of the members send a `/ping`, and pump until each has got its pong."""
@@ -140,9 +143,9 @@ class Crowd:
             f"{len(members)} times {what}",
             seconds,
         )
-        lost = [member.name for member in members if member.awaited]
+        lost = [member for member in members if member.awaited]
         if lost:
-            raise AssertionError(f"closed before {what}: {lost}")
+            raise AssertionError(f"closed before {what}: {'; '.join(map(Member.in_short, lost))}")
 
     def pump(self, done: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
         """Send and receive until `done()`; raises CrowdTimeout naming `what` after `seconds`."""
@@ -158,13 +161,14 @@ class Crowd:
         """A line for each member, those first that an answer or an end is most likely missing to.
 
         These are the ones with an answer that is awaited, then those that cannot send, then those
-        that are closed.
+        that are closed, and then those that have sent something last.
         """
 
-        def is_well(member: Member) -> tuple[bool, bool, bool]:
-            return member.awaited is None, not member.outgoing, not member.closed
+        def how_well(member: Member) -> tuple[bool, bool, bool, float]:
+            is_answered = member.awaited is None
+            return is_answered, not member.outgoing, not member.closed, -member.spoke_at
 
-        members = sorted(self.members, key=is_well)
+        members = sorted(self.members, key=how_well)
         lines = [member.in_short() for member in members[:MEMBERS_TOLD]]
         more = len(members) - len(lines)
         return [*lines, f"and {more} more"] if more else lines
@@ -207,6 +211,7 @@ class Crowd:
                 self._close(member)
             return 0
         member.sent += sent
+        member.spoke_at = time.monotonic()
         member.last_sent = bytes(member.outgoing[max(0, sent - BYTES_TOLD) : sent])
         del member.outgoing[:sent]
         return sent

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
+from harness import proc
 from harness.launcher import PROFILES, LaunchError, RunningServer, launch, server_command
 from harness.session import Session
 
@@ -15,6 +17,9 @@ PORT, OPTIONS = "{port}", "{options}"
 
 # What a client of a server that misbehaves may run into, and the code that starts it.
 FAILURES = (LaunchError, EOFError, OSError, AssertionError, UnicodeDecodeError)
+
+# So many descriptors one of our servers needs for itself, at most.
+OWN_DESCRIPTORS = 10
 
 PYTHON = re.compile(r"(.*[/\\])?python[\d.]*t?(\.exe)?")
 
@@ -120,6 +125,18 @@ class ServerUnderTest:
                 ending = server.ending(0.5)
                 end = f"; {ending.in_short()}" if ending else ""
                 raise AssertionError(f"{error}{end}") from None
+
+
+@functools.cache
+def extra_descriptors(server: ServerUnderTest) -> int:
+    """How many more descriptors a server needs for itself than ours do. Raises LaunchError.
+
+    A test that leaves a server few descriptors means few for its clients.
+    """
+    if server.is_ours or not server.keeps_launch_contract or not proc.CAN_SEE:
+        return 0
+    with server.start() as running:
+        return max(0, proc.ProcessView(running.pid).descriptors() - OWN_DESCRIPTORS)
 
 
 def _behind_a_wrapper(words: list[str]) -> tuple[list[str], list[str]]:

@@ -52,7 +52,8 @@ SIGNALS = Need("this system has no SIGTERM to obey", os.name == "posix")
 class Claim:
     """One prediction: in words, what to say of the facts, and whether they are as predicted.
 
-    It is made for the versions in `of`, and for one profile or both.
+    It is made for the versions in `of`, and for one profile or both. `rule` is another rule than
+    the limit's, if the prediction comes from one.
     """
 
     predicted: str
@@ -61,6 +62,7 @@ class Claim:
     of: tuple[str, ...] = EVERYBODY
     profile: str | None = None
     needs: Need | None = None
+    rule: str | None = None
 
     def is_about(self, server: ServerUnderTest) -> bool:
         """Whether it is made for this server."""
@@ -93,7 +95,8 @@ class Limit:
 class Row:
     """One prediction beside what was observed. `place` is where the prediction stands in a limit.
 
-    A row about a whole limit has no place of its own, and comes last.
+    A row about a whole limit has no place of its own, and comes last. Where the server has failed
+    before this could be observed, `did` tells of that, and `is_reached` is False.
     """
 
     server: str
@@ -101,6 +104,8 @@ class Row:
     did: str
     verdict: Verdict
     place: int = 1000
+    rule: str | None = None
+    is_reached: bool = True
 
 
 # Every limit ends with this.
@@ -109,6 +114,7 @@ STOPS_IN_GOOD_ORDER = Claim(
     lambda facts: f"status {facts.status}, {facts.tracebacks} tracebacks",
     lambda facts: facts.status == 0 and facts.tracebacks == 0,
     needs=SIGNALS,
+    rule="L4",
 )
 
 
@@ -128,15 +134,19 @@ def examine(limit: Limit, server: ServerUnderTest, session: Session | None = Non
     for place, claim in enumerate((*limit.claims, STOPS_IN_GOOD_ORDER)):
         if not claim.is_about(server):
             continue
+        is_reached = True
         try:
             did, verdict = claim.compare(facts)
         except NotReached:
+            is_reached = False
             # Without a failure all facts are there, so a missing one is a mistake in the limit.
             if failure is None:
                 raise
             did, verdict = untold or "this was not reached", Verdict.BROKEN
             untold = None
-        rows.append(Row(server.name, claim.predicted, did, verdict, place))
+        row = Row(server.name, claim.predicted, did, verdict, place, claim.rule, is_reached)
+        rows.append(row)
     if untold is not None:
-        rows.append(Row(server.name, "all of this can be seen", untold, Verdict.BROKEN))
+        row = Row(server.name, "all of this can be seen", untold, Verdict.BROKEN, is_reached=False)
+        rows.append(row)
     return rows

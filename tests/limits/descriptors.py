@@ -7,7 +7,7 @@ from harness.joining import joined
 from harness.launcher import VERSIONS, RunningServer
 from harness.line_client import LineClient
 from harness.proc import ProcessView
-from harness.server_under_test import ServerUnderTest
+from harness.server_under_test import ServerUnderTest, extra_descriptors
 from harness.session import Session
 from harness.system import at_most_descriptors
 from tests.limits import observing
@@ -20,15 +20,21 @@ CLIENTS = 50
 
 def run(server: ServerUnderTest, session: Session, facts: Facts) -> None:
     """Let more clients come than there are descriptors, look, and let some of them go."""
-    limited = at_most_descriptors(DESCRIPTORS)
+    descriptors = DESCRIPTORS + extra_descriptors(server)
+    limited = at_most_descriptors(descriptors)
     with server.running(session=session, preexec_fn=limited) as running:
         with joined(running, "alice", "bob") as (alice, bob), observing.new_crowd(running) as room:
-            _use_up_descriptors(running, alice, bob, room, facts)
+            _use_up(descriptors, running, alice, bob, room, facts)
         observing.stop(running, facts)
 
 
-def _use_up_descriptors(
-    server: RunningServer, alice: LineClient, bob: LineClient, room: Crowd, facts: Facts
+def _use_up(
+    descriptors: int,
+    server: RunningServer,
+    alice: LineClient,
+    bob: LineClient,
+    room: Crowd,
+    facts: Facts,
 ) -> None:
     view = ProcessView(server.pid)
     if PROC.is_met:
@@ -37,7 +43,7 @@ def _use_up_descriptors(
     if PROC.is_met:
         # If this waits in vain, the facts say why.
         with contextlib.suppress(TimeoutError):
-            room.pump(lambda: view.descriptors() >= DESCRIPTORS, "no descriptor to be left", 5)
+            room.pump(lambda: view.descriptors() >= descriptors, "no descriptor to be left", 5)
     room.pump_until_quiet()
     observing.count_first_lines(members, facts)
     observing.watch_the_processor(view, alice, facts)
@@ -52,6 +58,10 @@ def _use_up_descriptors(
             lambda: all(map(observing.is_greeted, waiting)), "a greeting for each who waited", 10
         )
     facts.greeted_later = sum(map(observing.is_greeted, waiting))
+    newcomer = room.connect(["newcomer"])[0]
+    with contextlib.suppress(TimeoutError):
+        room.pump(lambda: observing.is_greeted(newcomer), "a greeting for a newcomer", 10)
+    facts.newcomer_is_greeted = observing.is_greeted(newcomer)
 
 
 def _hello_is_heard(predicted: str, profile: str) -> Claim:
@@ -107,6 +117,13 @@ LIMIT = Limit(
             "then those who waited get in",
             lambda facts: f"{facts.greeted_later} of {facts.waiting} greeted",
             lambda facts: facts.greeted_later == facts.waiting,
+            of=VERSIONS,
+        ),
+        Claim(
+            "when some have gone, a newcomer gets in",
+            lambda facts: "greeted" if facts.newcomer_is_greeted else "not greeted",
+            lambda facts: facts.newcomer_is_greeted,
+            of=(SOMEBODYS,),
         ),
     ),
 )

@@ -111,6 +111,7 @@ LIMIT = Limit(
             lambda facts: f"{facts.before}, meanwhile {facts.meanwhile}, then {facts.after}",
             lambda facts: facts.after == facts.before,
             needs=PROC,
+            rule="L7",
         ),
         claim_about_a_line("their names are free again", "again", "* hello client-0"),
     ),

@@ -34,6 +34,7 @@ from tests.suite.suite_run import (
     stage_of,
     suite_run,
     target_of,
+    what_it_says,
 )
 
 # These rules allow a server to take seconds.
@@ -185,6 +186,8 @@ def _note_failure(
     outcome.result = Result.FAILED
     outcome.waits_in_vain = run.session.in_vain
     explain(outcome, error, run.compared, run.session.clients)
+    if not outcome.after_each_test:
+        outcome.says = what_it_says(item)
     run.failed_functions.add((outcome.target, outcome.function))
     # A test of L4 asks the server to end, with status 0.
     may_end = STOP in item.stash[OUTCOME].rules

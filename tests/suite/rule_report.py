@@ -7,6 +7,7 @@ line names the stage that the server has reached.
 
 import dataclasses
 import enum
+import textwrap
 from collections.abc import Collection, Sequence
 
 from harness.conformance import Fault
@@ -57,7 +58,8 @@ class Outcome:
     """What became of one test, and if it failed: why, in words and in bytes.
 
     The first of `rules` is the one that the test is about. If the server ended, `server` tells how,
-    and its last words. `crowd` tells in a line each how the clients of a crowd stood.
+    and its last words. `crowd` tells in a line each how the clients of a crowd stood. `says` is
+    what the test says of itself, and `others` what the other clients had sent last.
     """
 
     test: str
@@ -73,6 +75,8 @@ class Outcome:
     skipped_for: SkippedFor | None = None
     after_each_test: bool = False
     crowd: str = ""
+    says: str = ""
+    others: str = ""
 
     @property
     def function(self) -> str:
@@ -154,7 +158,13 @@ def explain(
     """Note in an outcome what the exception, the failed comparison and the clients tell."""
     outcome.message = short(str(error).partition("\n")[0] or type(error).__name__)
     if clients:
-        outcome.sent = last_sent(max(clients, key=lambda client: client.spoke_at))
+        *others, last = sorted(clients, key=lambda client: client.spoke_at)
+        outcome.sent = last_sent(last)
+        outcome.others = "\n".join(
+            f"{client.name or 'unnamed'}: {words}"
+            for client in others
+            if (words := last_sent(client))
+        )
     if isinstance(error, NoAnswer | Closed):
         nothing = "the end" if isinstance(error, Closed) else "nothing"
         outcome.came = short(error.received) if error.received else nothing
@@ -254,7 +264,7 @@ class Findings:
             lines.append(f"The server ended {times} while it was being tested.")
         for rule in [begin_with, *others]:
             if rule in failed:
-                lines += ["", *about(rule, failed[rule])]
+                lines += ["", *about(rule, failed[rule], in_full=rule == begin_with)]
         if unseen:
             lines += ["", f"Nobody got in (H3). So nothing is known of {', '.join(unseen)}."]
         return lines
@@ -296,14 +306,15 @@ class Findings:
         return [*lines, ""]
 
 
-def about(rule: str, failed: Sequence[Outcome]) -> list[str]:
-    """The text of a rule in short, and its first failure: what was sent, came, was expected."""
+def about(rule: str, failed: Sequence[Outcome], in_full: bool = False) -> list[str]:
+    """The text of a rule, and its first failure: what was sent, came, was expected."""
     name = "" if rule == rules.LAUNCH else f"{rule}  "
-    lines = [f"{name}{rules.in_short(rule)}"]
+    text = f"{name}{rules.text_of(rule) if in_full else rules.in_short(rule)}"
+    lines = textwrap.wrap(text, 100, subsequent_indent=" " * len(name))
     outcome = failed[0]
     more = f"  (and {len(failed) - 1} more)" if len(failed) > 1 else ""
     lines.append(f"    test      {outcome.test}{more}")
-    for label in ("sent", "came", "expected", "message", "server", "crowd"):
+    for label in ("says", "others", "sent", "came", "expected", "message", "server", "crowd"):
         text = getattr(outcome, label)
         if text and not (label == "message" and outcome.expected):
             lines.append(f"    {label:9} {text}".replace("\n", "\n" + 14 * " "))

@@ -1,6 +1,7 @@
 """What one run of the suite knows: its servers, what it has found out, and why it was cut short."""
 
 import dataclasses
+import textwrap
 
 import pytest
 
@@ -90,6 +91,12 @@ def rules_of(item: pytest.Item) -> list[str]:
     if "target" not in item.fixturenames:
         return []
     return rules.named_in(item.function.__doc__)
+
+
+def what_it_says(item: pytest.Item) -> str:
+    """What a test's docstring says behind the rules, in a few lines of a terminal."""
+    _, _, text = (item.function.__doc__ or "").partition(": ")
+    return "\n".join(textwrap.wrap(textwrap.shorten(text, 400, placeholder=" …"), 86))
 
 
 def stage_of(item: pytest.Item) -> str:

@@ -251,7 +251,8 @@ def test_who_has_talked_before_it_is_refused(
             client.send_bytes(b"bob\n" + b"hello\n" * 500)
     for client in refused:
         lines = client.read_to_end()
-        assert lines == [SERVER_FULL], f"in place of a refusal: {lines}"
+        told = f"with {descriptors} descriptors, {number} are refused at once; one got {lines}"
+        assert lines == [SERVER_FULL], told
     for client in refused:
         # A reset that comes after the end of output shows only here.
         error = client.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

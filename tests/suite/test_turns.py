@@ -20,7 +20,8 @@ def pump_through(room, member, line, seconds=20.0):
     """Let one member send a line, and pump until it has its answer, `* pong ...`."""
     member.incoming.clear()
     member.outgoing += line
-    room.pump(lambda: b"* pong " in member.incoming, f"{member.name}'s pong", seconds)
+    member.awaited = b"* pong "
+    room.pump(lambda: not member.awaited, f"{member.name}'s pong", seconds)
 
 
 def answered(member, marker):

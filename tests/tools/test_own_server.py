@@ -335,8 +335,10 @@ def test_what_is_broken_is_put_together_by_rule(report_of_a_short_limit):
     assert "server: F2 is broken; begin with F2." in run.stdout
     by_rule = run.stdout.partition("= by rule =")[2]
     (about,) = re.findall(r"^F2  A line holds at most 1024 .*\n(?: {4}.*\n)+", by_rule, re.M)
-    labels = [line.split()[0] for line in about.splitlines()]
-    assert labels == ["F2", "test", "sent", "came", "expected"], about
+    labels = re.findall(r"^ {4}(\S+) {2,}", about, re.MULTILINE)
+    assert labels == ["test", "says", "others", "sent", "came", "expected"], about
+    # The rule to begin with has its whole text.
+    assert "The connection goes on." in " ".join(about.partition("    test  ")[0].split())
     assert "! line too long" in about.partition("came")[2].partition("expected")[0]
     assert report["begin_with"] == report["preflight"]["rule"] == "F2"
     assert report["cut_short"] is None
