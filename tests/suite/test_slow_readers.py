@@ -287,7 +287,14 @@ def test_half_close_behind_a_full_outbox(launch_server, crowd):
         alice.awaited = b"* pong am I held?\n"
         end = time.monotonic() + 0.3
         room.pump(lambda end=end: not alice.awaited or time.monotonic() > end, "a moment")
-    pump_at_a_pace(room, lambda: not alice.awaited, "alice's pong", 20, reads={asker: RATE})
+    # What it has not sent yet could not be sent after the end of its output.
+    pump_at_a_pace(
+        room,
+        lambda: not (alice.awaited or asker.outgoing),
+        "alice's pong, and all questions to be sent",
+        20,
+        reads={asker: RATE},
+    )
     asker.reading = False
     asker.socket.shutdown(socket.SHUT_WR)
     room.pump_until_quiet()
