@@ -11,7 +11,7 @@ from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.result.metrics import METRICS, Metric, number, with_unit
 from benchmarks.result.statistics import Ratio
 from benchmarks.result.status import Refusal, Status
-from benchmarks.result.table import Table, cell_text, compared, notes_on
+from benchmarks.result.table import Table, cell_text, compared, note_on_errors, notes_on
 from benchmarks.result.view import Cell, MeasuredPoint, View
 from harness.launcher import VERSIONS
 
@@ -26,7 +26,9 @@ MODELS = {
 MOST_CLIENTS = "Most clients"
 BEST = (
     "Bold: the best, and what is not told apart from it. Ratios are to the best, with their 95 %"
-    " interval, from trials paired round by round."
+    " interval. The servers of a row were measured side by side in each round. What changed from"
+    " round to round is no error, and all servers of the row tell how large the error is. The"
+    " intervals are Tukey's, for all pairs of the row at once."
 )
 ECHO = (
     "The echo servers (v1, v2) have no room: a client that stops reading can hold up others only"
@@ -34,9 +36,9 @@ ECHO = (
 )
 STEP = (
     "Bold: the better one, where a difference is shown. The last column is the newer one's number"
-    " divided by the older one's, with its 95 % interval. The division is done in each round, so"
-    " the ratio differs somewhat from that of the two numbers beside it. No difference shown: the"
-    " interval holds 1, because the rounds differ too much, or there were too few of them."
+    " divided by the older one's, with its 95 % interval. It comes from all rounds, so it differs"
+    " somewhat from the ratio of the two medians beside it. No difference shown: the interval holds"
+    " 1, because the rounds differ too much, or there were too few of them."
 )
 WAKE_UPS = "A wake-up: the server slept, and runs again. A server that never sleeps has none."
 MOST_REASONS = 3  # in a sentence that is to be remembered
@@ -137,6 +139,8 @@ def answer(view: View) -> Table:
     table = Table(TITLE, headers, [], [BEST])
     for question, point in asked(view):
         row = [question.label_at(point)]
+        if note := note_on_errors(point, question.metric, question.label):
+            table.notes.append(note)
         for entry in entries:
             cell = point.cells.get(entry["id"])
             text, is_best = compared(point, cell, question.metric, COMPETING, in_words=True)

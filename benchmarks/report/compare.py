@@ -10,7 +10,13 @@ from benchmarks.report.source import open_view
 from benchmarks.report.tables import WIDTH
 from benchmarks.result.file import ResultError
 from benchmarks.result.metrics import METRICS, label, number
-from benchmarks.result.statistics import FEWEST, NOT_SHOWN, median, unpaired_ratio
+from benchmarks.result.statistics import (
+    FEWEST,
+    NOT_SHOWN,
+    median,
+    share_interval,
+    unpaired_ratio,
+)
 from benchmarks.result.table import Table
 from benchmarks.result.view import Cell, View, describe
 
@@ -160,14 +166,20 @@ def against_itself(view: View) -> Table:
         in_all += judged
     rows.append(_share_row("in all", in_all))
     title = f"{view.entries[0]['label']} against itself: differences shown that are none"
-    notes = ["About 5 % is right: that is how often a 95 % interval is wrong."]
+    notes = [
+        "5 % or fewer is right: that is how often 95 % intervals are wrong. In brackets: the 95 %"
+        " interval of the share (Wilson's)."
+    ]
     if not in_all:
         notes = [f"Fewer than {FEWEST} rounds: there are no intervals, and so {NOT_SHOWN}."]
     return Table(title, ["experiment", "compared", "shown", "share"], rows, notes)
 
 
 def _share_row(name: str, judged: list[bool]) -> list[str]:
-    share = f"{sum(judged) / len(judged):.1%}" if judged else "-"
+    share = "-"
+    if judged:
+        low, high = share_interval(sum(judged), len(judged))
+        share = f"{sum(judged) / len(judged):.1%} ({low:.1%} to {high:.1%})"
     return [name, str(len(judged)), str(sum(judged)), share]
 
 

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.result import metrics
 from benchmarks.result.status import Status
-from benchmarks.result.view import Cell, MeasuredPoint, View
+from benchmarks.result.view import COMPARED, Cell, MeasuredPoint, View
 
-COMPARED = ("ours", "tutorial", "theirs")  # a floor in C is there to be seen, not to win
 BEST = (
     "Marked, in bold or with *: the best of its {side}, and what is not told apart from it."
     " 1.8 × (1.6 to 2.0): so many times the best, and the 95 % interval of that."
@@ -94,9 +93,12 @@ def _table(
     """The rows that have anything in them; numbers compare along a `side`, row or column."""
     table = Table(title, headers, [])
     statuses: list[Status] = []
+    unlike: dict[str, None] = {}
     for label, places in wanted:
         row = [label]
-        for point, cell, metric in places:
+        for (point, cell, metric), header in zip(places, headers[1:], strict=True):
+            if note := note_on_errors(point, metric, label if side == "row" else header):
+                unlike[note] = None
             text, is_best = compared(point, cell, metric, COMPARED)
             if is_best:
                 table.marks.add((len(table.rows), len(row)))
@@ -107,8 +109,20 @@ def _table(
             table.rows.append(row)
     if table.marks:
         table.notes.append(BEST.format(side=side))
-    table.notes.extend(notes_on(statuses))
+    table.notes.extend((*unlike, *notes_on(statuses)))
     return table
+
+
+def note_on_errors(point: MeasuredPoint, metric: str, name: str) -> str | None:
+    """A warning where one server's rounds differ far more than those of the others, if they do."""
+    unlike = point.blocks(metric).unlike()
+    if unlike is None:
+        return None
+    server, times = unlike
+    return (
+        f"{name}: the rounds of {point.cells[server].entry['label']} differ {times:.0f} times as"
+        " much as those of the others. So its intervals are too short, and theirs too long."
+    )
 
 
 def notes_on(statuses: Iterable[Status]) -> list[str]:

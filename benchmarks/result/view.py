@@ -5,10 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.result.metrics import METRICS, with_unit
-from benchmarks.result.statistics import Ratio, median, paired_ratio
+from benchmarks.result.statistics import Blocks, Ratio, median, paired_ratio
 from benchmarks.result.status import Refusal, Status
 
 KINDS = ("ours", "floor", "tutorial", "theirs")  # in the order in which they are shown
+# A floor in C is there to be seen, not to win. It is steadier than Python, so its rounds say little
+# of the others' error.
+COMPARED = ("ours", "tutorial", "theirs")
 
 
 @dataclass(eq=False)
@@ -23,6 +26,8 @@ class Cell:
     refusal: Refusal | None = None
     status: Status = Status.OK
     values: dict[str, dict[int, float]] = field(default_factory=dict)
+    # The point where it was measured, beside others.
+    point: "MeasuredPoint | None" = None
 
     @property
     def server(self) -> str:
@@ -60,6 +65,11 @@ class Cell:
         """How many times the other's number this one's is, if both rank: else nothing is known."""
         if not (self.ranks(metric) and other.ranks(metric)):
             return Ratio(None)
+        if self.point is not None:
+            ratio = self.point.blocks(metric).ratio(self.server, other.server)
+            if ratio is not None:
+                return ratio
+        # One is a floor, or a value is 0.
         return paired_ratio(self.values[metric], other.values[metric])
 
 
@@ -69,12 +79,26 @@ class MeasuredPoint(dict[str, Any]):
     def __init__(self, point: dict) -> None:
         super().__init__(point)
         self.cells: dict[str, Cell] = {}
+        self._blocks: dict[str, Blocks] = {}
 
     def settle(self, order: list[str]) -> None:
         """Put the cells in this order of their servers, and work out what is in them."""
         self.cells = {server: self.cells[server] for server in order if server in self.cells}
         for cell in self.cells.values():
+            cell.point = self
             cell.settle()
+
+    def blocks(self, metric: str) -> Blocks:
+        """The servers that are compared by this number, with what their rounds say of its error."""
+        if metric not in self._blocks:
+            self._blocks[metric] = Blocks(
+                {
+                    cell.server: cell.values[metric]
+                    for cell in self.cells.values()
+                    if cell.entry["kind"] in COMPARED and cell.ranks(metric)
+                }
+            )
+        return self._blocks[metric]
 
     def ranking(self, metric: str, kinds: tuple[str, ...] = KINDS) -> list[Cell]:
         """The cells of these kinds whose number may be compared, by their medians, best first."""

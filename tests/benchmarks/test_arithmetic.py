@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import json
 import math
 import operator
@@ -130,6 +131,80 @@ def test_an_interval_of_two_groups_by_hand(
     ratio = unpaired_ratio(*([math.exp(log) for log in logs] for logs in (first, second)))
     logs = [math.log(number) for number in (ratio.value, ratio.low, ratio.high)]
     assert logs == pytest.approx([apart, apart - reach, apart + reach])
+
+
+def test_tukeys_quantiles_for_two_are_students() -> None:
+    """And for more servers they are larger, because more pairs are compared."""
+    for freedom in range(1, 31):
+        quantile = statistics.tukey_quantile(2, freedom)
+        assert quantile == pytest.approx(statistics.t_quantile(freedom), abs=0.07)
+        assert quantile >= statistics.t_quantile(freedom)
+        larger = [statistics.tukey_quantile(servers, freedom) for servers in range(2, 11)]
+        assert larger == sorted(larger)
+    assert statistics.tukey_quantile(2, 0) is statistics.tukey_quantile(99, 9) is None
+
+
+def blocks(**logs: list[float | None]) -> statistics.Blocks:
+    """A design from the logarithms of each server, round by round; None where it was not there."""
+    return statistics.Blocks(
+        {
+            server: {at: math.exp(log) for at, log in enumerate(values) if log is not None}
+            for server, values in logs.items()
+        }
+    )
+
+
+def test_an_interval_of_a_block_design_by_hand() -> None:
+    """Three servers, three rounds, 0, 10 and 20 apart: what is left is 1/3 or 2/3 in each cell.
+
+    The squares add up to 2 for 4 degrees of freedom. A difference of two means of three values has
+    the variance 2/3 of that, and Tukey's quantile for three servers is 3.564.
+    """
+    design = blocks(a=[1, 10, 20], b=[3, 14, 23], c=[5, 15, 26])
+    logs = {name: values for name, values in design.residuals().items()}
+    squares = sum(value**2 for values in logs.values() for value in values)
+    assert design.freedom == 4
+    assert design.error == pytest.approx(squares / 4)
+    ratio = design.ratio("b", "a")
+    reach = 3.564 * math.sqrt(2 / 3 * squares / 4)
+    numbers = [math.log(number) for number in (ratio.value, ratio.low, ratio.high)]
+    assert numbers == pytest.approx([3, 3 - reach, 3 + reach], abs=1e-3)
+
+
+def test_a_block_design_with_a_gap() -> None:
+    """By least squares: b was not there in the slow round, which does not make it fast."""
+    design = blocks(a=[0.0, 0.1, 9.0, 0.0], b=[1.0, 1.1, None, 1.0], c=[2.0, 2.1, 11.0, 2.0])
+    assert math.log(design.ratio("b", "a").value) == pytest.approx(1)
+    assert math.log(design.ratio("c", "b").value) == pytest.approx(1)
+    assert design.freedom == 5
+
+
+def test_what_a_block_design_cannot_compare() -> None:
+    """Servers that shared no round, one whose value is 0, and too few rounds for an interval."""
+    assert blocks(a=[1, None], b=[None, 2]).ratio("a", "b") is None
+    assert statistics.Blocks({"a": {0: 1.0}, "b": {0: 0.0}}).ratio("a", "b") is None
+    assert blocks(a=[1, 2], b=[2, 3], c=[3, 4]).ratio("a", "b").low is None
+
+
+def test_a_server_whose_rounds_differ_more_than_the_others_is_named() -> None:
+    calm = [0.0, 0.01, 0.0, -0.01, 0.01]
+    assert blocks(a=calm, b=calm[::-1], c=calm[1:] + calm[:1]).unlike() is None
+    name, times = blocks(a=calm, b=calm[::-1], c=[0.5, -0.5, 0.4, -0.5, 0.1], d=calm).unlike()
+    assert name == "c"
+    assert times > 4
+
+
+def test_five_of_a_hundred_rows_of_equal_servers_show_a_difference() -> None:
+    """Whatever changes from round to round; and the share has an interval, too."""
+    source = random.Random(7)
+    rows, shown = 1500, 0
+    for _ in range(rows):
+        rounds = [source.gauss(0, 1) for _ in range(4)]
+        design = blocks(**{name: [at + source.gauss(0, 0.1) for at in rounds] for name in "abcd"})
+        shown += any(design.ratio(*pair).shown for pair in itertools.combinations("abcd", 2))
+    low, high = statistics.share_interval(shown, rows)
+    assert low < 0.05 < high, f"{shown} of {rows}"
+    assert statistics.share_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
 
 
 def test_what_changed_from_round_to_round_is_no_difference_of_the_servers() -> None:
@@ -477,7 +552,10 @@ def test_twins_show_how_many_of_their_numbers_differ() -> None:
         row | {"point": {"concurrent": 1}, "server": server} for row in rows[:3] for server in "ab"
     ]
     table = compare.against_itself(View(made_up(*rows)))
-    assert table.rows == [["churn", "4", "2", "50.0%"], ["in all", "4", "2", "50.0%"]]
+    assert table.rows == [
+        ["churn", "4", "2", "50.0% (15.0% to 85.0%)"],
+        ["in all", "4", "2", "50.0% (15.0% to 85.0%)"],
+    ]
 
 
 def test_twins_of_one_round_show_nothing() -> None:
