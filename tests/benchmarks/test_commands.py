@@ -5,9 +5,9 @@ No timing is asserted.
 
 import contextlib
 import json
-import re
 import os
 import pty
+import re
 import shlex
 import signal
 import subprocess
