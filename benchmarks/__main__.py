@@ -17,6 +17,7 @@ from benchmarks.report.progress import Progress
 from benchmarks.report.source import ReportError
 from benchmarks.result.file import ResultError, kept_name, load_result, try_folder
 from benchmarks.result.view import View
+from benchmarks.run.calibration import wait_until_quiet
 from benchmarks.run.plan import Plan, descriptors_needed
 from benchmarks.run.run import Run, duration
 from harness import command_line, launcher, system
@@ -238,13 +239,17 @@ def _measure(
     kept = kept_name(path) if path.exists() and not options.resume else None
     try:
         run.check_conformance()
+        described = run.result["machine"]
+        cores = {*described["server_cores"], *described["client_cores"]}
+        calibration = wait_until_quiet(sorted(cores), plan.size, progress.show)
     finally:
         progress.clear()
     if older:
         run.resume(older)
     elif kept:
         path.replace(kept)
-    _print_wrapped(*_announcement(run))
+    run.note_calibration(calibration)
+    _print_wrapped(*_announcement(run), calibration.text)
 
     def on_experiment(name: str) -> None:
         progress.clear()

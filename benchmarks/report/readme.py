@@ -13,7 +13,15 @@ from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.report.answer import LOSSES_TITLE, answer, losses, sentences, step
 from benchmarks.report.compare import twins_beside
 from benchmarks.report.pictures import FOR_PHONES, picture_of, text_of
-from benchmarks.report.source import LEAD, ReportError, disturbed, flags, machine_line, open_view
+from benchmarks.report.source import (
+    LEAD,
+    ReportError,
+    disturbed,
+    flags,
+    machine_line,
+    open_view,
+    was_quiet,
+)
 from benchmarks.report.tables import markdown, markdown_text, sentence_of, tables_of
 from benchmarks.result.table import Table
 from benchmarks.result.view import View
@@ -62,6 +70,8 @@ def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
 def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
     """The text that README, and each document beside it, has to have with this result."""
     view, twins = open_view(result_path), twins_beside(result_path)
+    if not was_quiet(view.result):
+        raise ReportError(f"{result_path} is no reference: its machine was not quiet")
     results = readme_path.parent / RESULTS
     chapters = sorted(readme_path.parent.glob(CHAPTERS))
     paths = [readme_path, *([results] if results.is_file() else []), *chapters]

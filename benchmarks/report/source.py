@@ -66,7 +66,19 @@ def flags(result: dict, missing: str | None = None) -> list[str]:
         for check in result["conformance"]
         if not check["passed"]
     ]
+    if not was_quiet(result):
+        spread = result["machine"]["calibration"]["spread"]
+        lines.append(
+            "The machine was not quiet before this run: a fixed piece of work took up to"
+            f" {spread:.0%} longer than at its fastest."
+        )
     return [*lines, *result["missing"], *([missing] if missing else [])]
+
+
+def was_quiet(result: dict) -> bool:
+    """Whether the machine was quiet before the run, or nobody has looked."""
+    calibration = result["machine"].get("calibration")
+    return calibration is None or calibration["is_quiet"]
 
 
 def disturbed(result: dict) -> str:

@@ -21,6 +21,7 @@ TEXT, NUMBER = str | None, int | float
 PLACE = {"experiment": str, "point": dict, "server": str}
 MACHINE = {"system": str, "kernel": str, "cpu": str, "cores": int | None, "pinned_apart": bool}
 CORES = {"server_cores": [int], "client_cores": [int], "descriptors": int | None}
+QUIET = {"fastest_ms": NUMBER, "spread": NUMBER, "is_quiet": bool, "waited_s": NUMBER}
 SERVER = {"id": str, "label": str, "profile": str, "kind": KINDS, "model": str}
 PYTHON = {"command": str | list, "version": TEXT, "python": TEXT, "python_build": TEXT, "gil": TEXT}
 HOW = {"round": int, "seed": int, "repeats": int, "took_s": NUMBER, "finished": str}
@@ -39,7 +40,7 @@ SHAPE = {
     "commit": TEXT,
     "dirty": bool | None,
     "seed": int,
-    "machine": MACHINE | CORES,
+    "machine": MACHINE | CORES | {"calibration?": QUIET},
     "parameters": LIMITS | {"experiments": {"*": dict}},
     "servers": [SERVER | PYTHON],
     "missing": [str],

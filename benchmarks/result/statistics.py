@@ -162,11 +162,12 @@ class Blocks:
         if self.inverse is None or not {first, second} <= self.effects.keys():
             return None
         apart = self.effects[first] - self.effects[second]
-        in_rounds = min(
+        # The others' rounds tell of the error, so these two need not be in all of them.
+        seldom = min(
             sum(name in servers for servers in self.rounds.values()) for name in (first, second)
         )
         reach = tukey_quantile(len(self.servers), self.freedom)
-        if in_rounds < FEWEST or reach is None:
+        if len(self.rounds) < FEWEST or seldom < 2 or reach is None:
             return Ratio(math.exp(apart))
         return _interval_of(apart, reach * math.sqrt(self.error * self._variance(first, second)))
 

@@ -36,11 +36,14 @@ class Cell:
     def settle(self) -> None:
         """Work out the status and the numbers, once all trials are known.
 
-        A disturbed trial says nothing about the server. It is left out if there are others.
+        A disturbed trial says nothing about the server. It is left out if there are others. So is
+        one in which the load generator was at its limit, unless that is so in most trials.
         """
         self.trials.sort(key=lambda trial: trial["round"])
         calm = [trial for trial in self.trials if trial["status"] != Status.DISTURBED]
-        for trial in calm or self.trials:
+        calm = calm or self.trials
+        kept = [trial for trial in calm if trial["status"] != Status.CLIENT_LIMITED]
+        for trial in kept if 2 * len(kept) > len(calm) else calm:
             self.status = max(self.status, Status(trial["status"]), key=list(Status).index)
             for metric, value in trial["metrics"].items():
                 self.values.setdefault(metric, {})[trial["round"]] = value

@@ -17,8 +17,9 @@ from pathlib import Path
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.result.file import SCHEMA, ResultError, write_result
 from benchmarks.result.status import Outcome, Refusal, Status
-from benchmarks.result.view import describe, key
+from benchmarks.result.view import COMPARED, describe, key
 from benchmarks.run import machine
+from benchmarks.run.calibration import Calibration
 from benchmarks.run.plan import Group, Plan, descriptors_needed
 from benchmarks.run.trial import Trial, start
 from harness import command_line, conformance, launcher
@@ -115,6 +116,13 @@ class Run:
             raise ResultError(f"{error}; {kept}") from None
         self.saved = len(self.result["trials"])
 
+    def note_calibration(self, calibration: Calibration) -> None:
+        """Keep how quiet the machine was. Of a run in parts, the worst of them counts."""
+        described = self.result["machine"]
+        earlier = described.get("calibration")
+        if earlier is None or earlier["spread"] < calibration.spread:
+            described["calibration"] = calibration.as_json()
+
     def check_conformance(self) -> None:
         """Find out who may be measured. Raises CommandError for a user's server that may not be."""
         checks = []
@@ -200,15 +208,22 @@ class Run:
         self.done_actual += time.monotonic() - began
 
     def repeated(self, trial: Trial) -> tuple[Outcome, int]:
-        """A trial, repeated while others are at work on its cores; and how often it was."""
+        """A trial, repeated while its conditions fail; and how often it was.
+
+        Either others are at work on its cores, or the load generator was late. A floor in C may be
+        faster than the generator, which no repeat changes.
+        """
         limit = min(self.repeats_left, self.result["parameters"]["repeats_limit"])
         for repeats in range(limit + 1):
             outcome = trial.attempt()
             self.repeats_left -= repeats > 0
             reason = trial.disturbance(outcome, self.result["parameters"]["wait_limit"])
-            if not reason:
+            is_late = outcome.status == Status.CLIENT_LIMITED and trial.contestant.kind in COMPARED
+            if not (reason or is_late):
                 return outcome, repeats
-        return replace(outcome, status=Status.DISTURBED, reason=reason), limit
+        if reason:
+            outcome = replace(outcome, status=Status.DISTURBED, reason=reason)
+        return outcome, limit
 
     def too_few_descriptors(self, group: Group) -> Outcome | None:
         """The refusal of a point for which this machine has not enough descriptors."""

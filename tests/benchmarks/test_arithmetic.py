@@ -286,18 +286,18 @@ def test_a_cell_has_its_trials_by_round() -> None:
     [
         ("ok", True, True),
         ("server-limited", False, True),
-        ("client-limited", False, False),
+        ("client-limited", True, True),
         ("failed", False, False),
         ("error", False, False),
     ],
 )
 def test_what_one_bad_trial_leaves_to_be_compared(status: str, cost: bool, rate: bool) -> None:
-    """CPU per message compares where the rate was kept, and nothing where the client was slow."""
-    rows = churn("a", 1.0, 1.0) + churn("a", 1.0, status=status, first=2)
-    view = View(made_up(*rows, *churn("b", 2.0, 2.0, 2.0)))
+    """CPU per message compares where the rate was kept. One trial of a slow client is left out."""
+    rows = churn("a", 1.0, 1.0, 1.0) + churn("a", 1.0, status=status, first=3)
+    view = View(made_up(*rows, *churn("b", 2.0, 2.0, 2.0, 2.0)))
     (point,) = view.points("churn")
     a, b = point.cells.values()
-    assert a.status == status
+    assert a.status == ("ok" if status == "client-limited" else status)
     for metric, compares in (("server_cpu_us", cost), ("sessions_per_s", rate)):
         assert a.ranks(metric) == compares
         assert (b.ratio_to(a, metric).value is not None) == compares
@@ -324,6 +324,13 @@ def test_a_refused_point_is_refused(held: int | None, refusal: Refusal) -> None:
     assert view.cell("churn", POINT, "b").refusal is refusal
     assert view.cell("churn", POINT, "b").status == "refused"
     assert [list(point.cells) for point in view.points("churn")] == [["a", "b"]]
+
+
+def test_where_the_client_was_slow_in_most_trials_nothing_compares() -> None:
+    rows = churn("a", 1.0) + churn("a", 1.0, 1.0, status="client-limited", first=1)
+    cell = View(made_up(*rows)).cell("churn", POINT, "a")
+    assert cell.status == "client-limited"
+    assert not cell.ranks("sessions_per_s")
 
 
 def test_the_best_are_all_that_are_not_told_apart_from_it() -> None:

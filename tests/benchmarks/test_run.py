@@ -1,5 +1,6 @@
 """The plan of a run, and how it is carried out, without starting a server: trials are made up."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,12 @@ from benchmarks.__main__ import ROUNDS
 from benchmarks.contestants import lineup
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.report.readme import renewed
+from benchmarks.report.source import ReportError, flags
 from benchmarks.result.file import ResultError, load_result
 from benchmarks.result.status import Outcome, Refusal, Status
 from benchmarks.result.view import View, key
-from benchmarks.run import machine
+from benchmarks.run import calibration, machine
 from benchmarks.run.plan import Plan
 from benchmarks.run.run import Run
 from benchmarks.run.trial import Trial
@@ -104,7 +107,7 @@ def test_every_trial_is_on_disk_before_the_next_begins(run) -> None:
 
 
 @pytest.mark.parametrize("whose", ["server_wait_share", "client_wait_share"])
-@pytest.mark.parametrize("status", ["ok", "client-limited", "server-limited"])
+@pytest.mark.parametrize("status", ["ok", "server-limited"])
 def test_a_disturbed_trial_is_repeated_until_it_is_calm(run, whose: str, status: str) -> None:
     waits = iter([0.06, 0.5, 0.04])
 
@@ -115,6 +118,30 @@ def test_a_disturbed_trial_is_repeated_until_it_is_calm(run, whose: str, status:
     measure_all(begun)
     (trial,) = begun.result["trials"]
     assert (trial["status"], trial["repeats"], trial["metrics"][whose]) == (status, 2, 0.04)
+
+
+def test_a_trial_with_a_late_generator_is_repeated(run) -> None:
+    """Unless it stays late, or the server is a floor, which may be faster than the generator."""
+    statuses = {
+        "late once": iter(["client-limited", "ok"]),
+        "always late": itertools.repeat("client-limited"),
+        "a floor": itertools.repeat("client-limited"),
+    }
+
+    def attempt(trial: Trial) -> Outcome:
+        return Outcome(next(statuses[trial.contestant.name]), "late")
+
+    of = plan("", rounds=1)
+    kinds = {"late once": "ours", "always late": "theirs", "a floor": "floor"}
+    of.contestants.extend(contestant(name, kind=kind) for name, kind in kinds.items())
+    begun = run(of, attempt)
+    measure_all(begun)
+    trials = begun.result["trials"]
+    assert {trial["server"]: (trial["status"], trial["repeats"]) for trial in trials} == {
+        "late once": ("ok", 1),
+        "always late": ("client-limited", 2),
+        "a floor": ("client-limited", 0),
+    }
 
 
 def test_a_machine_that_stays_busy_is_not_waited_for(run) -> None:
@@ -165,6 +192,48 @@ def test_a_refusal_stands_for_all_larger_points(run) -> None:
     assert {row["held"] for row in begun.result["refusals"]} == {500}
     assert len(attempts) < 4 * len(points) - len(larger)
     load_result(begun.path)
+
+
+# The machine
+
+
+def look_again(*spreads: float) -> Callable:
+    """Looks that find these, one after the other."""
+    left = iter(spreads)
+    return lambda cores: (3.0, next(left))
+
+
+def test_a_run_waits_for_a_quiet_machine() -> None:
+    said: list[str] = []
+    slept: list[float] = []
+    found = calibration.wait_until_quiet(
+        [0], "quick", said.append, look_again(0.5, 0.3, 0.04), slept.append
+    )
+    assert (found.is_quiet, found.spread, found.waited_s) == (True, 0.04, sum(slept))
+    assert len(slept) == len(said) == 2
+    assert "4% longer" in found.text
+
+
+def test_a_run_goes_on_without_a_quiet_machine_and_says_so(run, tmp_path: Path) -> None:
+    """Its file says so, its report does, and README takes no numbers from it."""
+    found = calibration.wait_until_quiet([0], "smoke", print, look_again(0.5))
+    assert not found.is_quiet
+    begun = run(plan(), calm)
+    begun.note_calibration(calibration.Calibration(3.0, 0.02, True, 0.0))
+    begun.note_calibration(found)
+    begun.note_calibration(calibration.Calibration(3.0, 0.03, True, 0.0))
+    measure_all(begun)
+    result = load_result(begun.path)
+    assert result["machine"]["calibration"]["spread"] == 0.5
+    assert any("not quiet" in line for line in flags(result))
+    with pytest.raises(ReportError, match="not quiet"):
+        renewed(tmp_path / "README.md", begun.path)
+
+
+def test_the_piece_of_work_is_timed_on_each_core() -> None:
+    fastest, spread = calibration.look_at(machine.choose_cores()[0])
+    assert fastest > 0
+    assert spread >= 0
 
 
 # Going on
