@@ -209,7 +209,11 @@ class Conversation:
         for text in texts:
             if text in FAREWELLS or text.startswith("* bye "):
                 self.farewell = text
-            elif not self.may_send_input.is_set() and not text.endswith(": enter your name"):
+                continue
+            # That was no good-bye, but a user called bye who has joined.
+            if self.farewell not in FAREWELLS:
+                self.farewell = ""
+            if not self.may_send_input.is_set() and not text.endswith(": enter your name"):
                 if text.startswith("! "):
                     raise SystemExit(
                         f"client.py: {self.server_address} refused the name {self.name!r}"
@@ -334,7 +338,7 @@ class Terminal(Console):
     )
     # On macOS libedit stands in for readline, and its settings have another form.
     LIBEDIT_SETTINGS = ("bind ^I rl_complete", "bind ^R em-inc-search-prev")
-    NAME_IN_LINE = re.compile(r"\* (?:hello )?([\w-]+)(?: joined)?\Z|@?([\w-]+): ")
+    NAME_IN_LINE = re.compile(r"\* (?:hello ([\w-]+)|([\w-]+) joined)\Z|@?([\w-]+): ")
 
     def __init__(self) -> None:
         super().__init__()
@@ -457,7 +461,7 @@ class Terminal(Console):
             elif " online: " in line and line.startswith("* "):
                 self.names = set(line.partition(" online: ")[2].split(", "))
             elif match := self.NAME_IN_LINE.match(line):
-                self.names.add(match[1] or match[2])
+                self.names.add(match[match.lastindex])
 
     def complete(self, text: str, number: int) -> str | None:
         """Return a completion of the word before the cursor, or None if there are no more.
@@ -536,6 +540,8 @@ def parse_options() -> argparse.Namespace:
         )
     if options.name and len(os.fsencode(options.name)) > MAX_LINE:
         parser.error(f"--name is too long: a line holds at most {MAX_LINE} bytes")
+    if options.name and "\n" in options.name:
+        parser.error("--name must be one line")
     return options
 
 

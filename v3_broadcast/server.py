@@ -213,8 +213,9 @@ class Server:
         """Process lines: all that one read brought, or as many as everyone has room for.
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, or one /work,
-        and no outbox grows above HIGH_WATER by more than one answer, or one batch (F7, L3). Work is
-        left for the next turn, so what was said and answered before it goes out first.
+        and no outbox grows above HIGH_WATER by more than one answer, or one batch (F7, L3). Only
+        the `* NAME left` of clients that are lost meanwhile come on top. Work is left for the next
+        turn, so what was said and answered before it goes out first.
         """
         if client.work:
             self.do_work(client)
@@ -302,7 +303,8 @@ class Server:
     # HIGH_WATER, the server processes nobody's lines and reads nobody's input, and TCP makes the
     # senders wait. The hold ends when each such outbox is down to half of HIGH_WATER, or its client
     # has been dropped: it has --stall-timeout for that. (If the hold ended just below HIGH_WATER, a
-    # few bytes would end it, and the next hold would give the client another --stall-timeout.)
+    # few bytes would end it, and the next hold would give the client another --stall-timeout.) A
+    # client for which the server waits in this way holds the room.
 
     def hold(self, client: Client) -> None:
         """Process nobody's lines until this client has read."""

@@ -67,7 +67,7 @@ class Client:
         self.rest = b""
         self.skipping = False
         # Lines that have been read and wait for the client's turn. Until then we read no more. The
-        # next one stands last. (A deque would take 600 bytes for each idle client.)
+        # next one stands last. (For an idle client a deque would take ten times a list's memory.)
         self.lines: list[bytes] = []
         # The lines of this turn that are for all the others.
         self.said = bytearray()
@@ -147,7 +147,7 @@ class Server:
             self.drop(client)
 
     def limit_buffers(self, client: Client) -> None:
-        """Set how much the stream may have unsent before drain() waits, and read at once."""
+        """Set how much may be unsent before drain() waits, and how much one read takes."""
         transport = client.writer.transport
         # drain() waits while more than `high` is unsent, until no more than `low` is: see hold().
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
@@ -179,7 +179,8 @@ class Server:
         """Take turn after turn, until the client leaves, or the timer for its silence goes off.
 
         Moving a timeout at each line would be a large part of a message's cost. So it is set once,
-        to the deadline as it is now. When it goes off, look whether the deadline has moved since.
+        to the deadline as it is now (the loop's clock is time.monotonic(), too). When it goes off,
+        look whether the deadline has moved since.
         The timeout may interrupt any await below. Nothing is lost by that, because lines that have
         been read, and work that has begun, are kept in the client.
         """
@@ -202,8 +203,9 @@ class Server:
         """Process lines: all that one read brought, or as many as everyone has room for.
 
         So no client keeps the others waiting for longer than READ_SIZE bytes take, and no outbox
-        grows above HIGH_WATER by more than one answer, or one batch (F7, L3). There is no await
-        from the first line to the last, so no other client's lines come in between.
+        grows above HIGH_WATER by more than one answer, or one batch (F7, L3). Only the
+        `* NAME left` of clients that are lost meanwhile come on top. There is no await from the
+        first line to the last, so no other client's lines come in between.
         """
         line_has_ended = True
         if client.work:
@@ -293,7 +295,8 @@ class Server:
     # HIGH_WATER, the server processes nobody's lines and reads nobody's input, and TCP makes the
     # senders wait. The hold ends when each such outbox is down to half of HIGH_WATER, or its client
     # has been dropped: it has --stall-timeout for that. (If the hold ended just below HIGH_WATER, a
-    # few bytes would end it, and the next hold would give the client another --stall-timeout.)
+    # few bytes would end it, and the next hold would give the client another --stall-timeout.) A
+    # client for which the server waits in this way holds the room.
 
     def hold(self, client: Client) -> None:
         """Process nobody's lines until this client has read."""
@@ -409,6 +412,7 @@ class Server:
     async def wait_until_sent(self, client: Client) -> None:
         """Wait until the stream is empty. TimeoutError: the client takes nothing (L2)."""
         transport = client.writer.transport
+        # From now on drain() waits until nothing is unsent.
         transport.set_write_buffer_limits(high=0)
         unsent = transport.get_write_buffer_size()
         while unsent:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 median = statistics.median
 FEWEST = 3  # rounds for an interval: two values of anything say next to nothing
 FEWEST_FOR_AN_ERROR = 5  # rounds: fewer say next to nothing of the error of a single server
-UNLIKE = 4.0  # times the others' error: then the error is not one of all servers alike
+UNLIKE = 4.0  # times the others' standard deviation: that server does not share their error
 NOT_SHOWN = "no difference shown"
 # Quantiles of Student's t for an interval of 95 %, by degrees of freedom from 1. Beyond the table
 # its last one is used, and between two of them the lower one: an interval is never too short.
@@ -140,7 +140,10 @@ class Blocks:
     """
 
     def __init__(self, values: Mapping[str, Mapping[int, float]]) -> None:
-        """`values`: by server, then by round; not all servers have to be in all rounds."""
+        """`values`: by server, then by round; not all servers have to be in all rounds.
+
+        A 0 has no logarithm, so a server that has one is left out.
+        """
         self.logs = {
             server: {number: math.log(value) for number, value in rounds.items()}
             for server, rounds in values.items()
@@ -163,13 +166,15 @@ class Blocks:
             return None
         apart = self.effects[first] - self.effects[second]
         # The others' rounds tell of the error, so these two need not be in all of them.
-        seldom = min(
+        fewest = min(
             sum(name in servers for servers in self.rounds.values()) for name in (first, second)
         )
         reach = tukey_quantile(len(self.servers), self.freedom)
-        if len(self.rounds) < FEWEST or seldom < 2 or reach is None:
+        if len(self.rounds) < FEWEST or fewest < 2 or reach is None:
             return Ratio(math.exp(apart))
-        return _interval_of(apart, reach * math.sqrt(self.error * self._variance(first, second)))
+        return _interval_of(
+            apart, reach * math.sqrt(self.error_variance * self._variance(first, second))
+        )
 
     @property
     def freedom(self) -> int:
@@ -178,8 +183,8 @@ class Blocks:
         return measured - len(self.rounds) - len(self.servers) + 1
 
     @property
-    def error(self) -> float:
-        """The variance of the error, from all servers of the row."""
+    def error_variance(self) -> float:
+        """The variance of the error, from all servers of the row. It needs a degree of freedom."""
         squares = sum(value**2 for values in self.residuals().values() for value in values)
         return squares / self.freedom
 
@@ -274,7 +279,7 @@ def _inverse(matrix: list[list[float]]) -> list[list[float]] | None:
 
 
 def unpaired_ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
-    """The same for two groups that were measured independently of each other."""
+    """How many times the second the first is, for two groups that were measured independently."""
     if not first or not second or min(*first, *second) <= 0:
         return _of_medians(first, second)
     groups = [[math.log(value) for value in values] for values in (first, second)]

@@ -1,7 +1,7 @@
 """Whether the machine is quiet: a fixed piece of work, timed many times on each core of a run.
 
 On a quiet machine each piece takes about as long as the fastest one. Where others compute on that
-core, or the system slows it down, some take longer. It is looked at before anything is measured.
+core, or the system slows it down, some take longer. A run checks that before it measures anything.
 """
 
 import math
@@ -14,9 +14,9 @@ from benchmarks.run.machine import pinned
 
 PIECES = 40  # on each core
 ROUNDS_OF_A_PIECE = 400_000  # some milliseconds of Python
-# Of a quiet machine, nine pieces of ten take at most so much longer than the fastest one.
+# On a quiet machine, nine pieces of ten take at most this much longer than the fastest one.
 QUIET = 0.10
-PATIENCE = {"smoke": 0.0, "quick": 30.0, "full": 300.0}  # seconds
+PATIENCE = {"smoke": 0.0, "quick": 30.0, "full": 300.0}  # seconds of pauses
 PAUSE = 2.0  # seconds between two looks
 
 
@@ -24,7 +24,7 @@ PAUSE = 2.0  # seconds between two looks
 class Calibration:
     """How long a piece took at its fastest, how much longer nine of ten took, and the wait.
 
-    `spread` is a share: 0.05 is 5 % longer. It is that of the worse core.
+    `spread` is a share: 0.05 is 5 % longer. It is that of the worst core.
     """
 
     fastest_ms: float
@@ -41,7 +41,7 @@ class Calibration:
         """What it says, in a sentence."""
         found = (
             f"a piece of work took {self.fastest_ms:.1f} ms at its fastest, and nine of ten took up"
-            f" to {self.spread:.0%} longer"
+            f" to {self.spread:.1%} longer"
         )
         if self.is_quiet:
             return f"The machine is quiet: {found}."
@@ -66,14 +66,18 @@ def wait_until_quiet(
         is_quiet = spread <= QUIET
         if is_quiet or waited >= PATIENCE[size]:
             return Calibration(round(fastest, 3), round(spread, 3), is_quiet, waited)
-        report(f"waiting for a quiet machine: {spread:.0%} too long, {QUIET:.0%} would be quiet")
+        report(
+            f"waiting for a quiet machine: nine pieces of ten took up to {spread:.1%} longer than"
+            f" the fastest, and {QUIET:.0%} would be quiet"
+        )
         sleep(PAUSE)
         waited += PAUSE
 
 
 def look_at(cores: Sequence[int]) -> tuple[float, float]:
-    """(milliseconds of the fastest piece, the spread of the worse core)."""
+    """(milliseconds of the fastest piece, the spread of the worst core)."""
     fastest, spread = math.inf, 0.0
+    # Where no core can be chosen, look once.
     for pin in [[core] for core in cores] or [[]]:
         with pinned(pin):
             times = sorted(time_a_piece() for _ in range(PIECES))

@@ -164,7 +164,7 @@ def test_an_interval_of_a_block_design_by_hand() -> None:
     logs = {name: values for name, values in design.residuals().items()}
     squares = sum(value**2 for values in logs.values() for value in values)
     assert design.freedom == 4
-    assert design.error == pytest.approx(squares / 4)
+    assert design.error_variance == pytest.approx(squares / 4)
     ratio = design.ratio("b", "a")
     reach = 3.564 * math.sqrt(2 / 3 * squares / 4)
     numbers = [math.log(number) for number in (ratio.value, ratio.low, ratio.high)]

@@ -211,7 +211,7 @@ def test_a_run_waits_for_a_quiet_machine() -> None:
     )
     assert (found.is_quiet, found.spread, found.waited_s) == (True, 0.04, sum(slept))
     assert len(slept) == len(said) == 2
-    assert "4% longer" in found.text
+    assert "4.0% longer" in found.text
 
 
 def test_a_run_goes_on_without_a_quiet_machine_and_says_so(run, tmp_path: Path) -> None:

@@ -60,21 +60,21 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         running = target.start(session=run.session)
     except LaunchError as error:
         findings.why_no_server = str(error)
-        raise _no_use(session, "it does not start") from None
+        raise _give_up(session, "it does not start") from None
     if target.address is not None and (reason := _why_unreachable(target.address)):
         findings.why_no_server = f"no server at {config.getoption('--server')}: {reason}"
-        raise _no_use(session, "it is not there")
+        raise _give_up(session, "it is not there")
     with running:
         fault = conformance.first_fault(running, "core" if run.core else "ours")
         if fault is not None and (ending := how_it_ended(running)):
             fault = dataclasses.replace(fault, came=f"{fault.came}; {ending}")
     findings.fault = fault
     if fault is not None and not (config.getoption("--keep-going") or _is_selection(config)):
-        raise _no_use(session, f"it breaks {fault.rule} (--keep-going: test on)")
+        raise _give_up(session, f"it breaks {fault.rule} (--keep-going: test on)")
 
 
-def _no_use(session: pytest.Session, reason: str) -> Exception:
-    """The exception that ends the run before any test."""
+def _give_up(session: pytest.Session, reason: str) -> Exception:
+    """Note why the run ends before any test; returns the exception that ends it."""
     why = f"the short check of the server failed: {reason}"
     suite_run(session.config).cut_short = CutShort(why)
     session.shouldfail = f"{len(session.items)} tests not run: {reason}"
@@ -84,7 +84,7 @@ def _no_use(session: pytest.Session, reason: str) -> Exception:
 def _why_unreachable(address: tuple[str, int]) -> str | None:
     try:
         socket.create_connection(address, timeout=5).close()
-    # A UnicodeError means a name that cannot be a host's.
+    # A UnicodeError means that this cannot be the name of a host.
     except (OSError, UnicodeError) as error:
         return getattr(error, "strerror", None) or str(error)
     return None
@@ -149,7 +149,7 @@ def pytest_assertrepr_compare(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    """Remember what became of the test, and why: a server that has seen a failure is not reused."""
+    """Note what became of the test, and why."""
     report = yield
     outcome = item.stash.get(OUTCOME, None)
     if outcome is None:
@@ -185,7 +185,9 @@ def _note_failure(
         outcome.rules = [rules.LAUNCH, *outcome.rules]
     outcome.result = Result.FAILED
     outcome.waits_in_vain = run.session.in_vain
-    explain(outcome, error, run.compared, run.session.clients)
+    # What the check found has nothing to do with what the test has compared.
+    compared = None if isinstance(error, RuleBroken) else run.compared
+    explain(outcome, error, compared, run.session.clients)
     if not outcome.after_each_test:
         outcome.says = what_it_says(item)
     run.failed_functions.add((outcome.target, outcome.function))
@@ -207,7 +209,7 @@ def _note_failure(
 
 
 def _tell_at_once(config: pytest.Config, outcome: Outcome) -> None:
-    """Print the first failure when it comes: the run may take a while to its end."""
+    """Print the first failure at once, because the run may go on for a while."""
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     terminal.ensure_newline()
     for line in ["", "The first failure:", *about(outcome.rules[0], [outcome]), ""]:
@@ -242,7 +244,10 @@ def pytest_terminal_summary(
 def summary_of(run: SuiteRun, target: ServerUnderTest, with_stage: bool) -> list[str]:
     """All that is said of a server at the end, also of one that has passed every test."""
     findings = run.findings_about(target)
-    lines = findings.summary() + _about_stops(run)
+    lines = findings.summary()
+    # How many stops failed is known of all servers together.
+    if target is run.targets[-1]:
+        lines += _about_stops(run)
     if with_stage:
         ended_after = run.cut_short.after_stage if run.cut_short else None
         closing = findings.stage_line(target.profile, run.core, ended_after)
@@ -256,7 +261,7 @@ def _is_selection(config: pytest.Config) -> bool:
 
 
 def _about_stops(run: SuiteRun) -> list[str]:
-    """That servers did not stop, or only slowly, though no test may have failed for it."""
+    """That servers did not stop, or only slowly, even if no test has failed because of it."""
     lines = []
     if run.session.killed:
         how_often = _times(run.session.killed)
