@@ -14,7 +14,7 @@ VENV ?= .venv
 help:
 	@echo "make demo     one conversation with all four servers, side by side (needs Python 3.11+ alone)"
 	@echo "make test     the test suite, on all four, in about five minutes"
-	@echo "make compare  what each model costs: tables, pictures and a page, in about three minutes"
+	@echo "make compare  what each model costs: tables, pictures and a page, in under four minutes"
 	@echo "make lint     ruff"
 	@echo "make types    mypy: what the harness, the benchmarks, the grader and the servers promise"
 	@echo "make clean    remove what these have made"

@@ -152,7 +152,8 @@ class LineClient:
         self.send_line(name or "")
         answer = self.read_line()
         if not answer.startswith("* hello "):
-            raise AssertionError(f"{name!r} was not let in but got {answer!r}")
+            who = repr(name) if name else "one who asked for a name"
+            raise AssertionError(f"{who} was not let in but got {answer!r}")
         self.name = answer.removeprefix("* hello ")
         return self.name
 

@@ -26,9 +26,8 @@ MODELS = {
 MOST_CLIENTS = "Most clients"
 BEST = (
     "Bold: the best, and what is not told apart from it. Ratios are to the best, with their 95 %"
-    " interval. The servers of a row were measured side by side in each round. What changed from"
-    " round to round is no error, and all servers of the row tell how large the error is. The"
-    " intervals are Tukey's, for all pairs of the row at once."
+    " interval. The servers of a row were measured side by side, round by round, and all of them"
+    " together show how much a number varies by chance (a block design; Tukey's intervals)."
 )
 ECHO = (
     "The echo servers (v1, v2) have no room: a client that stops reading can hold up others only"

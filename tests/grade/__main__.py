@@ -109,7 +109,9 @@ def _grade_what_was_asked(options: argparse.Namespace) -> int:
         order = _order(options)
         submissions = _submissions(options)
         if importlib.util.find_spec("pytest") is None:
-            raise Refusal("grade needs pytest: python3 -m pip install pytest")
+            raise Refusal(
+                "pytest is missing: python3 -m pip install pytest (in a virtual environment)"
+            )
         _try_to_write(options)
     except Refusal as refusal:
         print(f"{TOOL}: {refusal}", file=sys.stderr)

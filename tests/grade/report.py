@@ -123,7 +123,7 @@ def rule_sections(grade: Grade) -> list[str]:
     unknown = ", ".join(each.rule for each in losses if each.rule != first)
     return [
         *(rule_section(each) for each in losses if each.rule == first),
-        fill("", f"Nobody got in (H3). So nothing is known of {unknown}."),
+        fill("", f"Nobody got in (H3). So little is known of {unknown}."),
     ]
 
 

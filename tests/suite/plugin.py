@@ -119,6 +119,9 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     is_own = config.getoption("--server") is not None
     chosen = config.getoption("--rule") or config.getoption("markexpr")
+    # With everything tested, hundreds of tests may fail. The summary by rule has what came of them.
+    if config.getoption("--keep-going") and config.option.tbstyle == "auto":
+        config.option.tbstyle = "line"
     config.stash[RUN] = SuiteRun(
         _targets(config),
         core=config.getoption("--core"),

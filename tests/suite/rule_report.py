@@ -297,7 +297,10 @@ class Findings:
         fault = self.fault
         if fault is None:
             return []
-        lines = [f"{self.target} does not keep rule {fault.rule}: {rules.text_of(fault.rule)}", ""]
+        lines = [
+            f"{self.target} does not keep rule {fault.rule}: {rules.as_plain_text(fault.rule)}",
+            "",
+        ]
         if fault.before:
             lines.append(f"    before    {fault.before}")
         for label in ("sent", "came", "expected"):
@@ -309,7 +312,7 @@ class Findings:
 def about(rule: str, failed: Sequence[Outcome], in_full: bool = False) -> list[str]:
     """The text of a rule, and its first failure: what was sent, came, was expected."""
     name = "" if rule == rules.LAUNCH else f"{rule}  "
-    text = f"{name}{rules.text_of(rule) if in_full else rules.in_short(rule)}"
+    text = f"{name}{rules.as_plain_text(rule) if in_full else rules.in_short(rule)}"
     lines = textwrap.wrap(text, 100, subsequent_indent=" " * len(name))
     outcome = failed[0]
     more = f"  (and {len(failed) - 1} more)" if len(failed) > 1 else ""

@@ -50,6 +50,7 @@ TASKS = _points_by_task()
 ALL_RULES = [*RULES, *(rule for points in TASKS.values() for rule in points)]
 STAGES = MILESTONES | {task: list(points) for task, points in TASKS.items()}
 # A rule that is core ends with a mark, which names the part of it that is, if only a part is.
+_EMPHASIS = re.compile(r"\*([^*`\s](?:[^*`]*[^*`\s])?)\*")
 _CORE_MARK = re.compile(r".* \*core(?P<part>: .+)?\*")
 
 # When several rules seem broken, the first of these is the one to begin with: without it, the later
@@ -89,9 +90,14 @@ def is_core(rule: str) -> bool:
     return mark is not None and mark["part"] is None
 
 
+def as_plain_text(rule: str) -> str:
+    """The text of a rule without the marks of Markdown for what is emphasised."""
+    return _EMPHASIS.sub(r"\1", text_of(rule))
+
+
 def in_short(rule: str) -> str:
     """The beginning of a rule's text, in one line of a terminal."""
-    return textwrap.shorten(text_of(rule), 88, placeholder=" …")
+    return textwrap.shorten(as_plain_text(rule), 88, placeholder=" …")
 
 
 @cache
