@@ -167,6 +167,7 @@ def wait_is_over(
         wait = run.waits.pop(request.node)
         if wait.running is not None:
             run.session.in_vain += wait.running.session.in_vain
+            run.session.anybody_was_in |= wait.running.session.anybody_was_in
             wait.running.session = run.session
             launch_server(running=wait.running)
         if wait.error is not None:

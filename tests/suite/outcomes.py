@@ -69,6 +69,8 @@ def pytest_runtestloop(session: pytest.Session) -> None:
         if fault is not None and (ending := how_it_ended(running)):
             fault = dataclasses.replace(fault, came=f"{fault.came}; {ending}")
     findings.fault = fault
+    # The short check lets somebody in first of all.
+    run.session.anybody_was_in = fault is None
     if fault is not None and not (config.getoption("--keep-going") or _is_selection(config)):
         raise _give_up(session, f"it breaks {fault.rule} (--keep-going: test on)")
 
