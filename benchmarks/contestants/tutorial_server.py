@@ -41,7 +41,7 @@ async def choose_name(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     await send(writer, f"* {NAME}: enter your name")
     while (data := await reader.readline()).endswith(b"\n"):
         name = data.decode(errors="replace").strip()
-        if re.fullmatch(r"[A-Z]+ .* HTTP/[0-9.]+", name):
+        if re.fullmatch(r"[A-Z]+ .* HTTP/[0-9.]+|[Hh]ost:.*", name):
             await send(writer, "! this is not a web server")
             return ""
         number = 1

@@ -12,6 +12,7 @@ import operator
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 median = statistics.median
 FEWEST = 3  # rounds for an interval: two values of anything say next to nothing
@@ -182,7 +183,7 @@ class Blocks:
         measured = sum(map(len, self.rounds.values()))
         return measured - len(self.rounds) - len(self.servers) + 1
 
-    @property
+    @cached_property
     def error_variance(self) -> float:
         """The variance of the error, from all servers of the row. It needs a degree of freedom."""
         squares = sum(value**2 for values in self.residuals().values() for value in values)

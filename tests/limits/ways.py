@@ -2,7 +2,8 @@
 
 The functions for `preexec_fn` are run by the new process before it becomes the server. A
 PREPARATION is lines of Python that are run in front of a server that is written in Python: they
-change what the library does, and then run the server as if nothing had happened.
+change what the library does, and then run the server as if nothing had happened. An argument of
+theirs stands in front of the server's file, and they take it away.
 """
 
 import contextlib
@@ -24,15 +25,16 @@ from harness.launcher import RunningServer
 
 # As if Python had been given the server's file: it imports modules from that file's folder.
 RUN_THE_SERVER = """
-del sys.argv[:2]
+import os, runpy, sys
+del sys.argv[0]
 sys.path[0] = os.path.dirname(os.path.abspath(sys.argv[0]))
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 # For as long as there is a certain file: what CPython does when the system refuses a thread.
 NO_MORE_THREADS_PREPARATION = f"""
-import os, runpy, sys, threading
-start, flag = threading.Thread.start, sys.argv[1]
+import os, sys, threading
+start, flag = threading.Thread.start, sys.argv.pop(1)
 def start_unless_refused(thread):
     if os.path.exists(flag):
         raise RuntimeError("can't start new thread")
@@ -43,8 +45,8 @@ threading.Thread.start = start_unless_refused
 # A listener hands the sizes of its buffers on to each connection that it accepts. Whatever size the
 # server asks for, it gets this one.
 SMALL_BUFFERS_PREPARATION = f"""
-import _socket, os, runpy, socket, sys
-size = int(sys.argv[1])
+import _socket, socket, sys
+size = int(sys.argv.pop(1))
 SIZES = (socket.SO_SNDBUF, socket.SO_RCVBUF)
 def set_option_but_no_size(sock, level, option, *value):
     if (level, option) in [(socket.SOL_SOCKET, name) for name in SIZES]:

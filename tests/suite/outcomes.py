@@ -29,6 +29,7 @@ from tests.suite.suite_run import (
     Skipped,
     SuiteRun,
     is_quick,
+    is_selection,
     rules_of,
     short_id,
     stage_of,
@@ -71,7 +72,7 @@ def pytest_runtestloop(session: pytest.Session) -> None:
     findings.fault = fault
     # The short check lets somebody in first of all.
     run.session.anybody_was_in = fault is None
-    if fault is not None and not (config.getoption("--keep-going") or _is_selection(config)):
+    if fault is not None and not (config.getoption("--keep-going") or is_selection(config)):
         raise _give_up(session, f"it breaks {fault.rule} (--keep-going: test on)")
 
 
@@ -234,7 +235,7 @@ def pytest_terminal_summary(
     """Print last of all the failures by rule, where to begin, and the stage that was reached."""
     yield
     run = suite_run(config)
-    with_stage = config.getoption("--server") is not None and not _is_selection(config)
+    with_stage = config.getoption("--server") is not None and not is_selection(config)
     for target in run.targets:
         lines = summary_of(run, target, with_stage)
         if lines:
@@ -255,11 +256,6 @@ def summary_of(run: SuiteRun, target: ServerUnderTest, with_stage: bool) -> list
         closing = findings.stage_line(target.profile, run.core, ended_after)
         lines += ["", closing] if lines and closing else filter(None, [closing])
     return lines
-
-
-def _is_selection(config: pytest.Config) -> bool:
-    """Whether the rules to be tested were named one by one."""
-    return bool(config.getoption("--rule") or config.getoption("markexpr"))
 
 
 def _about_stops(run: SuiteRun) -> list[str]:

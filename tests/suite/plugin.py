@@ -27,6 +27,7 @@ from tests.suite.rules import SUITE_FOLDER
 from tests.suite.suite_run import (
     RUN,
     SuiteRun,
+    is_selection,
     rules_of,
     short_id,
     stage_of,
@@ -118,14 +119,13 @@ def pytest_configure(config: pytest.Config) -> None:
         # inherit that.
         signal.signal(signal.SIGINT, signal.default_int_handler)
     is_own = config.getoption("--server") is not None
-    chosen = config.getoption("--rule") or config.getoption("markexpr")
     # With everything tested, hundreds of tests may fail. The summary by rule has what came of them.
     if config.getoption("--keep-going") and config.option.tbstyle == "auto":
         config.option.tbstyle = "line"
     config.stash[RUN] = SuiteRun(
         _targets(config),
         core=config.getoption("--core"),
-        by_stages=is_own and not (config.getoption("--keep-going") or chosen),
+        by_stages=is_own and not (config.getoption("--keep-going") or is_selection(config)),
     )
     if not config.option.collectonly:
         _end_in_order(config)

@@ -49,8 +49,8 @@ def _points_by_task() -> dict[str, dict[str, float]]:
 TASKS = _points_by_task()
 ALL_RULES = [*RULES, *(rule for points in TASKS.values() for rule in points)]
 STAGES = MILESTONES | {task: list(points) for task, points in TASKS.items()}
-# A rule that is core ends with a mark, which names the part of it that is, if only a part is.
 _EMPHASIS = re.compile(r"\*([^*`\s](?:[^*`]*[^*`\s])?)\*")
+# A rule that is core ends with a mark, which names the part of it that is, if only a part is.
 _CORE_MARK = re.compile(r".* \*core(?P<part>: .+)?\*")
 
 # When several rules seem broken, the first of these is the one to begin with: without it, the later

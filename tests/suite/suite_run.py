@@ -86,6 +86,11 @@ def target_of(item: pytest.Item) -> ServerUnderTest | None:
     return item.callspec.params.get("target") if hasattr(item, "callspec") else None
 
 
+def is_selection(config: pytest.Config) -> bool:
+    """Whether the rules to be tested were named one by one."""
+    return bool(config.getoption("--rule") or config.getoption("markexpr"))
+
+
 def rules_of(item: pytest.Item) -> list[str]:
     """The rules that a test names, the one it is about first; none if it tests no server."""
     if "target" not in item.fixturenames:

@@ -2,12 +2,16 @@
 
 import pytest
 
-from harness.answers import CONTROL_CHARACTERS, INVALID_NAME, NOT_UTF8, TOO_LONG
+from harness.answers import (
+    CONTROL_CHARACTERS,
+    INVALID_NAME,
+    NOT_A_WEB_SERVER,
+    NOT_UTF8,
+    TOO_LONG,
+)
 from harness.line_client import LineClient
 from harness.waiting import wait_until_left
 from tests.suite.leaving import quit_politely, read_to_an_orderly_end
-
-NOT_A_WEB_SERVER = "! this is not a web server"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 from harness.launcher import VERSIONS, end_process, free_port, start_process
 from harness.line_client import LineClient
 from harness.waiting import wait_until, wait_until_left
+from tests.limits.ways import RUN_THE_SERVER
 from tests.suite.fixtures import need_options
 from tests.suite.leaving import quit_politely, reset_in_mid_line
 from tests.suite.marks import OURS
@@ -191,14 +192,12 @@ def test_help_on_a_standard_output_that_takes_nothing(target, output):
 
 
 # This code runs before a server, and does what CPython does when the system refuses a thread.
-NO_THREADS = """
-import runpy, sys, threading
+NO_THREADS = f"""
+import threading
 def start(thread):
     raise RuntimeError("can't start new thread")
 threading.Thread.start = start
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+{RUN_THE_SERVER}"""
 
 
 @pytest.mark.versions("v4_asyncio")

@@ -11,6 +11,7 @@ from harness.answers import IDLE_TIMEOUT, SERVER_FULL, SHUTTING_DOWN
 from harness.crowd import Crowd
 from harness.proc import ProcessView, halted
 from harness.waiting import wait_until, wait_until_left
+from tests.limits.ways import RUN_THE_SERVER
 from tests.suite.leaving import ANSWER, QUESTION, QUESTIONS_OF_A_DEAF_CLIENT, deaf_client
 from tests.suite.marks import NEEDS_SIGSTOP, OURS
 from tests.suite.pace import connect_slow_reader, pump_at_a_pace
@@ -437,17 +438,15 @@ def test_a_stop_out_of_descriptors(launch_server, join, crowd, limit_descriptors
 
 # This code runs before a server. Memory runs out for a client that gives this name or asks for this
 # much work.
-NO_MORE_MEMORY = """
-import re, runpy, sys
+NO_MORE_MEMORY = f"""
+import re
 fullmatch = re.fullmatch
 def match_unless_out_of_memory(pattern, text):
     if text == "no-memory":
         raise MemoryError
     return fullmatch(pattern, text)
 re.fullmatch = match_unless_out_of_memory
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+{RUN_THE_SERVER}"""
 
 
 @pytest.mark.versions("v1_threads")

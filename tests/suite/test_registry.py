@@ -11,13 +11,13 @@ import pytest
 from harness.answers import SERVER_FULL
 from harness.proc import halted
 from harness.waiting import wait_until, wait_until_nobody_else_is_in
+from tests.limits.ways import RUN_THE_SERVER
 from tests.suite.leaving import quit_politely
 
 # A step is one instruction of the interpreter, which may be less than an operator. Only the code in
 # the server's own file is slowed down. The pause lets any of the other threads run.
-A_PAUSE_BEFORE_EACH_STEP = """
-import runpy, sys, threading, time
-del sys.argv[0]
+A_PAUSE_BEFORE_EACH_STEP = f"""
+import sys, threading, time
 def trace(frame, event, argument):
     if frame.f_code.co_filename != sys.argv[0]:
         return None
@@ -26,8 +26,7 @@ def trace(frame, event, argument):
     return trace
 threading.settrace(trace)
 sys.setswitchinterval(1e-6)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
+{RUN_THE_SERVER}"""
 
 pytestmark = pytest.mark.versions("v1_threads")
 

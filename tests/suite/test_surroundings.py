@@ -4,19 +4,15 @@ The rest of such a place is simulated by lines of Python that run before the ser
 """
 
 import os
+import textwrap
 
 import pytest
 
 from harness.launcher import VERSIONS
+from tests.limits.ways import RUN_THE_SERVER
 from tests.suite.leaving import quit_politely
 from tests.suite.marks import OURS
 from tests.suite.test_launch import assert_refused, run_to_its_end
-
-RUN_SERVER = """
-import runpy, sys
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 # A stream of IDLE shows what is written in a window. It is no file, so fileno() raises.
 STREAMS_ARE_WINDOWS = """
@@ -42,11 +38,10 @@ sys.stdin, sys.stdout, sys.stderr = None, Stream(sys.stdout), Stream(sys.stderr)
 """
 
 # A cell of Jupyter runs while an event loop does.
-A_LOOP_IS_RUNNING = """
-import asyncio, runpy, sys
-del sys.argv[0]
+A_LOOP_IS_RUNNING = f"""
+import asyncio
 async def run_cell():
-    runpy.run_path(sys.argv[0], run_name="__main__")
+{textwrap.indent(RUN_THE_SERVER, "    ")}
 asyncio.run(run_cell())
 """
 
@@ -68,7 +63,7 @@ asyncio.new_event_loop = asyncio.events.new_event_loop = ProactorEventLoop
 @pytest.mark.parametrize("streams", [STREAMS_ARE_WINDOWS, STREAMS_CAN_WRITE])
 def test_streams_that_are_no_files(target, join, streams):
     """Launch contract: a server runs where its streams are windows, as in IDLE, and logs there."""
-    with target.start("--verbose", preparation=[streams + RUN_SERVER]) as server:
+    with target.start("--verbose", preparation=[streams + RUN_THE_SERVER]) as server:
         alice = join(server, "alice")
         alice.ask("hello")
         quit_politely(alice)
@@ -84,7 +79,7 @@ def test_streams_that_are_no_files(target, join, streams):
 @pytest.mark.parametrize("streams", [STREAMS_ARE_WINDOWS, STREAMS_CAN_WRITE])
 def test_a_bad_option_where_streams_are_no_files(target, streams):
     """Launch contract: it is one clear line there, too."""
-    command = target.command_with(["--idle-timeout", "soon"], [streams + RUN_SERVER])
+    command = target.command_with(["--idle-timeout", "soon"], [streams + RUN_THE_SERVER])
     assert_refused(run_to_its_end(command))
 
 
@@ -105,7 +100,7 @@ def test_the_others_inside_a_running_loop(target, join):
 @pytest.mark.versions("v4_asyncio")
 def test_v4_on_windows(target, join):
     """L4: it stops at the first signal, though the usual loop there would not notice any."""
-    with target.start(preparation=[LOOP_OF_WINDOWS + RUN_SERVER]) as server:
+    with target.start(preparation=[LOOP_OF_WINDOWS + RUN_THE_SERVER]) as server:
         assert join(server, "alice").ping() == []
         assert server.stop() == 0
 
