@@ -12,19 +12,19 @@ from benchmarks import demo
 from benchmarks.contestants import lineup
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.catalogue import EXPERIMENTS
-from benchmarks.report import answer, compare, page, pictures, readme, tables
+from benchmarks.report import answer, compare, page, pictures, readme, tables, verdict
 from benchmarks.report.progress import Progress
 from benchmarks.report.source import ReportError
 from benchmarks.result.file import ResultError, kept_name, load_result, try_folder
 from benchmarks.result.view import View
 from benchmarks.run.calibration import wait_until_quiet
-from benchmarks.run.plan import Plan, descriptors_needed
+from benchmarks.run.plan import EFFORTS, Effort, Plan, descriptors_needed
 from benchmarks.run.run import Run, duration
 from harness import command_line, launcher, system
 from harness.server_under_test import CommandError
 
 DEFAULT_OUT = Path("results")
-ROUNDS = {"smoke": 1, "quick": 3, "full": 5}
+ANSWER = "answer"  # for --only: the rows of the answer
 OVERVIEW = """\
 commands (without one, everything is measured):
   demo                    all four servers play one conversation, side by side
@@ -114,12 +114,17 @@ def _measuring_parser(command: str, description: str, epilog: str = "") -> argpa
         group.add_argument(
             f"--{size}", action="store_const", const=size, dest="size", default="full", help=meaning
         )
-    parser.add_argument("--only", metavar="LIST", help=f"some of {','.join(EXPERIMENTS)}")
+    parser.add_argument(
+        "--only",
+        metavar="LIST",
+        help=f"some of {','.join(EXPERIMENTS)}; or {ANSWER}: the rows of the answer alone",
+    )
     parser.add_argument(
         "--trials",
         type=int,
         metavar="N",
-        help="of each server at each point, in as many rounds (full: 5, quick: 3)",
+        help="of each server at each point, in as many rounds (without: the rows of the answer are"
+        " measured until they are settled)",
     )
     parser.add_argument(
         "--out", type=Path, default=DEFAULT_OUT, metavar="DIR", help=f"default: {DEFAULT_OUT}/"
@@ -148,6 +153,11 @@ def _run(arguments: list[str]) -> int:
         " beside whatever --versions names",
     )
     parser.add_argument(
+        "--uvloop",
+        action="store_true",
+        help="beside them, v4_asyncio/small.py on asyncio's own loop and on uvloop's",
+    )
+    parser.add_argument(
         "--python",
         action="append",
         metavar="PATH",
@@ -173,16 +183,19 @@ def _run(arguments: list[str]) -> int:
             floors, why_not = lineup.floors(Path(folder))
             contestants += [*floors, lineup.tutorial(pythons[0])]
             missing += [why_not] if why_not else []
+        if options.uvloop:
+            small, why_not = lineup.small_on_loops(pythons[0])
+            contestants += small
+            missing += [why_not] if why_not else []
         for text in options.server:
             contestants.append(lineup.theirs(text, options.profile, contestants))
         path = options.out / "result.json"
         run = _measure(contestants, options, "run", path, missing)
     view = View(run.result)
-    answers = answer.answer(view)
-    # With --only nothing may have been measured that it answers from.
-    if answers.rows:
-        print(f"\n{tables.terminal(answers)}")
-    _print_wrapped(*answer.sentences(view), *tables.format_troubles(view))
+    for name in view.experiments():
+        print(tables.format_experiment(view, name), flush=True)
+    _print_answer(view)
+    _print_wrapped(*tables.format_troubles(view))
     print(f"\n{path}")
     _write_report(path, options.out)
     return _ended(run)
@@ -226,11 +239,18 @@ def _measure(
     missing: Sequence[str] = (),
 ) -> Run:
     """Make the plan, see who may be measured, say what is coming, and measure."""
-    rounds = ROUNDS[options.size] if options.trials is None else options.trials
+    effort = EFFORTS[options.size] if options.trials is None else Effort.fixed(options.trials)
     try_folder(options.out)
     system.raise_descriptor_limit()
     experiments = [EXPERIMENTS[name] for name in options.experiments]
-    plan = Plan(contestants, experiments, options.size, rounds, options.server_cores)
+    plan = Plan(
+        contestants,
+        experiments,
+        options.size,
+        effort,
+        options.server_cores,
+        answer_only=options.only == ANSWER,
+    )
     progress = Progress()
     run = Run(plan, kind, path, progress.show, missing)
     if options.resume and not path.exists():
@@ -251,19 +271,25 @@ def _measure(
     run.note_calibration(calibration)
     _print_wrapped(*_announcement(run), calibration.text)
 
-    def on_experiment(name: str) -> None:
+    def on_answer() -> None:
         progress.clear()
         if kind == "run":
-            print(tables.format_experiment(View(run.result), name), flush=True)
+            _print_answer(View(run.result))
 
     try:
-        run.everything(on_experiment)
+        run.everything(on_answer)
     finally:
         progress.clear()
-    # The tables of the experiment that was under way.
-    if run.result["interrupted"] and run.result["trials"]:
-        on_experiment(run.result["trials"][-1]["experiment"])
     return run
+
+
+def _print_answer(view: View) -> None:
+    """The table of the answer, and what it says of the verdict; nothing if there is no row."""
+    table = answer.answer(view)
+    if table.rows:
+        print(f"\n{tables.terminal(table)}\n")
+        judged = [f"  {finding}: {one.text}" for one, finding in verdict.findings(view)]
+        _print_wrapped(*([verdict.VERDICT_TITLE, *judged] if judged else []))
 
 
 def _announcement(run: Run) -> list[str]:
@@ -271,7 +297,8 @@ def _announcement(run: Run) -> list[str]:
     plan, described = run.plan, run.result["machine"]
     names = ", ".join(contestant.name for contestant in plan.contestants)
     lines = [
-        f"{names}: {run.trials_planned()} trials, about {duration(run.seconds_planned())}."
+        f"{names}: {run.trials_planned()} trials at least, in at most"
+        f" {duration(run.seconds_planned())} or so."
         " Every trial is kept: Ctrl-C, then --resume, goes on later.",
         *run.result["missing"],
     ]
@@ -299,13 +326,14 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     if options.server_cores < 1:
         raise CommandError("--server-cores: at least 1")
     names = [name.strip() for name in (options.only or "").split(",") if name.strip()]
+    everything = options.only in (None, ANSWER)
     unknown = [name for name in names if name not in EXPERIMENTS]
-    if unknown or (options.only is not None and not names):
+    if not everything and (unknown or not names):
         raise CommandError(
             f"--only: no experiment {', '.join(unknown) or 'named'};"
-            f" there are {', '.join(EXPERIMENTS)}"
+            f" there are {', '.join(EXPERIMENTS)}, or {ANSWER} alone"
         )
-    options.experiments = [name for name in EXPERIMENTS if name in names or options.only is None]
+    options.experiments = [name for name in EXPERIMENTS if name in names or everything]
     return options
 
 

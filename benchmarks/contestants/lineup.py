@@ -1,4 +1,4 @@
-"""Who takes part: the four versions, the floors in C, the tutorials' server, servers of yours."""
+"""Which servers take part: the four versions, floors in C, the tutorial server, small.py, yours."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.launcher import PROFILES, VERSIONS, server_command
+from harness.launcher import PROFILES, REPOSITORY, VERSIONS, server_command
 from harness.server_under_test import PORT, CommandError, ServerUnderTest
 
 FLOORS = ("threads", "select", "epoll")
@@ -37,7 +37,7 @@ class Interpreter:
 class Contestant(ServerUnderTest):
     """A server to be measured, and what a result file says about it.
 
-    `kind` is "ours", "floor", "tutorial" or "theirs"; `model` "threads", "select", "broadcast",
+    `kind` is one of KINDS in benchmarks/result/view.py; `model` "threads", "select", "broadcast",
     "asyncio", "epoll" or, where it is unknown, "".
     """
 
@@ -155,11 +155,34 @@ def tutorial(python: str = sys.executable) -> Contestant:
         "tutorial",
         "chat",
         (python, str(HERE / "tutorial_server.py"), "--port", "0"),
-        label="tutorial",
+        label="tutorial server",
         kind="tutorial",
         model="asyncio",
         interpreter=_interpreter(python),
     )
+
+
+def small_on_loops(python: str) -> tuple[list[Contestant], str | None]:
+    """v4's small.py on asyncio's own loop and on uvloop's, and a line on what is missing, if so."""
+    program = str(REPOSITORY / "v4_asyncio" / "small.py")
+    interpreter = _interpreter(python)
+    contestants = [
+        Contestant(
+            f"small_{loop}",
+            "chat",
+            (python, *starter, program, "--port", "0"),
+            label=f"small.py, {loop}",
+            kind="small",
+            model="asyncio",
+            interpreter=interpreter,
+        )
+        for loop, starter in (("asyncio", ()), ("uvloop", (str(HERE / "on_uvloop.py"),)))
+    ]
+    found = subprocess.run([python, "-c", "import uvloop"], capture_output=True, timeout=20)
+    if found.returncode == 0:
+        return contestants, None
+    advice = f"{python} has none ({python} -m pip install uvloop, in a virtual environment)"
+    return contestants[:1], f"small.py on uvloop was left out: {advice}"
 
 
 def theirs(text: str, profile: str, others: Sequence[Contestant]) -> Contestant:

@@ -16,8 +16,7 @@ from benchmarks.experiments.experiment import Experiment, Parameters, Point, siz
 from benchmarks.load import paced, saturated
 from benchmarks.load.connections import Broken, Load, Lost, monotonic_ns, shown
 from benchmarks.result.figure import Panel, Picture, bars_of
-from benchmarks.result.metrics import label
-from benchmarks.result.statistics import percentile
+from benchmarks.result.metrics import label, percentiles
 from benchmarks.result.status import Outcome
 from benchmarks.result.table import Table, by_server
 from benchmarks.result.view import View
@@ -148,14 +147,13 @@ def metrics_of(load: Load, measured: list[tuple[int, int]]) -> dict[str, float]:
     return load.metrics | {
         "messages": len(measured),
         "server_cpu_us": load.server_ns / 1e3 / len(measured),
-        "p50_ms": percentile(durations, 0.50),
-        "p99_ms": percentile(durations, 0.99),
+        **percentiles(durations),
     }
 
 
 def tables(view: View) -> list[Table]:
     paced, saturated = view.points("churn", mode="paced"), view.points("churn", mode="saturated")
-    latency, rate = ["server_cpu_us", "p50_ms", "p99_ms"], ["server_cpu_us", "sessions_per_s"]
+    latency, rate = ["server_cpu_us", "p50_ms", "p90_ms"], ["server_cpu_us", "sessions_per_s"]
     title = "Saturated: {concurrent} sessions at a time, each followed by another"
     return [
         *by_server(paced, latency, "Sessions at {rate:,} per second", CPU_PER),
@@ -172,18 +170,11 @@ def picture(view: View) -> Picture:
     return Picture("churn", "What it costs to come and go", panels, columns=2)
 
 
-def sentence(view: View) -> str:
-    for point in view.points("churn", mode="paced"):
-        if costs := point.best_and_worst("server_cpu_us"):
-            return f"CPU time of a session, from connect to close: {costs}."
-    return ""
-
-
 EXPERIMENT = Experiment(
     name="churn",
     title="Churn: clients that come and go",
     question="What does a whole session cost, from connect to close?",
-    kinds=("ours", "floor", "theirs"),
+    kinds=("ours", "floor", "small", "theirs"),
     sizes=sizes(
         seconds=(0.06, 0.4, 1.0),
         warmup=(0.01, 0.1, 0.2),
@@ -198,6 +189,5 @@ EXPERIMENT = Experiment(
     drive=drive,
     tables=tables,
     picture=picture,
-    sentence=sentence,
     cpu_per=CPU_PER,
 )

@@ -13,7 +13,7 @@ from benchmarks.experiments.experiment import Experiment, Parameters, Point, siz
 from benchmarks.load.connections import Load, monotonic_ns
 from benchmarks.load.workers import Workers
 from benchmarks.result.figure import Panel, Picture, lines_by
-from benchmarks.result.metrics import label, with_unit
+from benchmarks.result.metrics import label
 from benchmarks.result.status import Outcome
 from benchmarks.result.table import Table, pivot
 from benchmarks.result.view import View
@@ -49,21 +49,6 @@ def picture(view: View) -> Picture:
     return Picture("cores", "Work with two cores", [panel])
 
 
-def sentence(view: View) -> str:
-    for point in view.points("cores")[-1:]:
-        done = [
-            f"{cell.entry['label']} {with_unit('works_per_s', cell.number('works_per_s'))}"
-            for cell in point.cells.values()
-            if cell.ranks("works_per_s")
-        ]
-        if done:
-            return (
-                f"With two cores, {point['workers']} clients that ask for {WORK_MS} ms of work each"
-                f" get this much done: {', '.join(done)}. One core can do {1000 // WORK_MS}/s."
-            )
-    return ""
-
-
 EXPERIMENT = Experiment(
     name="cores",
     title="Cores: does a second core help?",
@@ -77,6 +62,5 @@ EXPERIMENT = Experiment(
     drive=drive,
     tables=tables,
     picture=picture,
-    sentence=sentence,
     server_cores=2,
 )

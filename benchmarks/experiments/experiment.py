@@ -44,8 +44,6 @@ class Experiment:
     drive: Callable[[Load, Point, Parameters, int], Outcome]
     tables: Callable[[View], list[Table]]
     picture: Callable[[View], Picture | None]
-    # What the numbers say; empty where nothing may be ranked.
-    sentence: Callable[[View], str]
     profiles: tuple[str, ...] = ("echo", "chat")
     kinds: tuple[str, ...] = KINDS
     # Whether servers of a kind are measured at a point.

@@ -99,23 +99,11 @@ def picture(view: View) -> Picture:
     return Picture("idle", "The cost of connections that say nothing", panels, columns=2)
 
 
-def sentence(view: View) -> str:
-    parts = []
-    for active, clients in ((1, "one client"), (10, "ten clients")):
-        for point in view.points("idle", active=active, idle=MANY):
-            if costs := point.best_and_worst("server_cpu_us"):
-                parts.append(f"CPU time for a message of {clients}: {costs}")
-    where = memory_point(view)
-    if where and (costs := where.best_and_worst("memory_kib")):
-        parts.append(f"memory of each silent one: {costs}")
-    return f"Beside {MANY} silent clients, {'; '.join(parts)}." if parts else ""
-
-
 EXPERIMENT = Experiment(
     name="idle",
     title="Idle: the cost of connections that say nothing",
     question="What does a silent connection cost, in CPU time per message of others and in memory?",
-    kinds=("ours", "floor", "theirs"),
+    kinds=("ours", "floor", "small", "theirs"),
     sizes=sizes(
         seconds=(0.1, 0.4, 0.8),
         warmup=(0.02, 0.1, 0.2),
@@ -131,7 +119,6 @@ EXPERIMENT = Experiment(
     drive=drive,
     tables=tables,
     picture=picture,
-    sentence=sentence,
     # The floors in C are there for what many idle clients cost one that is active.
     takes=lambda kind, point: kind != "floor" or (point["idle"] > 0 and point["active"] == 1),
 )

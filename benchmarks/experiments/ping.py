@@ -49,7 +49,7 @@ def drive(load: Load, point: Point, parameters: Parameters, seed: int) -> Outcom
 def tables(view: View) -> list[Table]:
     by_rate = {f"{point['rate']:,}": point for point in view.points("ping", **BY_RATE)}
     tables = []
-    for metric in ("server_cpu_us", "wakeups_per_message", "p50_ms", "p99_ms", "p999_ms"):
+    for metric in ("server_cpu_us", "wakeups_per_message", "p50_ms", "p99_ms"):
         title = f"{label(metric)}, by messages per second over {CHAT_CLIENTS} clients"
         tables.append(pivot(view, by_rate, metric, title, "offered per s"))
     by_clients = view.points("ping", **BY_CLIENTS)
@@ -84,18 +84,6 @@ def picture(view: View) -> Picture:
     return Picture("ping", "What one request costs", panels, columns=2)
 
 
-def sentence(view: View) -> str:
-    parts = []
-    for point in view.points("ping", **BY_RATE, rate=CHAT_RATE):
-        if costs := point.best_and_worst("server_cpu_us"):
-            load = f"{CHAT_RATE:,} messages per second over {CHAT_CLIENTS} clients"
-            parts.append(f"at {load} a message costs {costs}")
-    for point in view.points("ping", mode="saturated")[:1]:
-        if costs := point.best_and_worst("server_cpu_us"):
-            parts.append(f"with {point['clients']} clients that always ask, {costs}")
-    return f"CPU time: {'; '.join(parts)}." if parts else ""
-
-
 EXPERIMENT = Experiment(
     name="ping",
     title="Ping: what one request costs",
@@ -112,5 +100,4 @@ EXPERIMENT = Experiment(
     drive=drive,
     tables=tables,
     picture=picture,
-    sentence=sentence,
 )

@@ -22,7 +22,7 @@ from benchmarks.experiments.experiment import Experiment, Parameters, Point, siz
 from benchmarks.load.connections import Load, Lost
 from benchmarks.load.paced import Paced, Schedule, Traffic, everybody_else, themselves
 from benchmarks.result.figure import Panel, Picture, series_lines
-from benchmarks.result.metrics import label, with_unit
+from benchmarks.result.metrics import label
 from benchmarks.result.status import Outcome
 from benchmarks.result.table import Table, by_server
 from benchmarks.result.view import Cell, View
@@ -147,13 +147,6 @@ class End(Enum):
     IT_LEFT = "until it left"
 
 
-WHAT_THE_OTHERS_DO = {
-    End.NO_DELAY: "notice nothing with",
-    End.STALL_TIMEOUT: "wait for the configured timeout of 1 s, once, with",
-    End.IT_LEFT: "wait until it leaves with",
-}
-
-
 def end_of_delay(cell: Cell) -> End:
     if not (cell.ranks("worst_delay_ms") and cell.number("worst_delay_ms") > SHORT_MS):
         return End.NO_DELAY
@@ -189,21 +182,6 @@ def picture(view: View) -> Picture:
     return Picture("stall", "One client stops reading", panels)
 
 
-def sentence(view: View) -> str:
-    servers: dict[End, list[str]] = {end: [] for end in End}
-    for point in view.points("stall"):
-        for cell in point.cells.values():
-            if cell.ranks("worst_delay_ms"):
-                delay = with_unit("worst_delay_ms", cell.number("worst_delay_ms"))
-                servers[end_of_delay(cell)].append(f"{cell.entry['label']} ({delay})")
-    parts = [
-        f"{what} {' and '.join(servers[end])}"
-        for end, what in WHAT_THE_OTHERS_DO.items()
-        if servers[end]
-    ]
-    return f"When one client stops reading, the others {'; they '.join(parts)}." if parts else ""
-
-
 EXPERIMENT = Experiment(
     name="stall",
     title="Stall: one client stops reading",
@@ -216,6 +194,5 @@ EXPERIMENT = Experiment(
     drive=drive,
     tables=tables,
     picture=picture,
-    sentence=sentence,
     seconds=lambda point, parameters: parameters["before"] + parameters["after"],
 )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from benchmarks.load import connections
 from benchmarks.load.connections import WRITABLE, Broken, Load, Lost, monotonic_ns, shown
-from benchmarks.result.statistics import percentile
+from benchmarks.result.metrics import percentiles
 from benchmarks.result.status import Outcome, Status
 
 GRID_NS = 100_000
@@ -28,7 +28,6 @@ ON_TIME_LIMIT = 0.99
 CLIENT_CPU_LIMIT = 0.80
 EVENTS_AT_A_TIME = 64  # before we look whether a message is due
 LONGEST_LINE = 2048
-PERCENTILES = {"p50_ms": 0.50, "p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99, "p999_ms": 0.999}
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> array:
@@ -352,10 +351,7 @@ class Paced:
                 "server_cpu_us": load.server_ns / 1e3 / deliveries,
                 "wakeups_per_message": wakeups_per_message,
             }
-        for name, share in PERCENTILES.items():
-            # With fewer messages it would be the longest delay by another name.
-            if measured * (1 - share) >= 1:
-                metrics[name] = percentile(delays, share)
+        metrics |= percentiles(delays)
         return judged(metrics)
 
     def delay_ms(self, message: int) -> float:

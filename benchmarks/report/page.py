@@ -13,10 +13,11 @@ from pathlib import Path
 
 from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.report import pictures
-from benchmarks.report.answer import LOSSES_TITLE, TITLE, answer, losses, sentences
+from benchmarks.report.answer import LOSSES_TITLE, TITLE, answer, losses
 from benchmarks.report.compare import against_itself, twins_beside
 from benchmarks.report.source import LEAD, ReportError, disturbed, flags, machine_line, open_view
-from benchmarks.report.tables import format_troubles, html_text, in_html, sentence_of, tables_of
+from benchmarks.report.tables import format_troubles, html_text, in_html, tables_of
+from benchmarks.report.verdict import VERDICT_TITLE, findings
 from benchmarks.result.table import MARKS, Table
 from benchmarks.result.view import View
 
@@ -96,20 +97,15 @@ def page_of(
         lead=LEAD,
         warnings=_each("p", flags(result, missing), ' class="warning"'),
         answer=in_html(table, "cards") if table.rows else "",
-        sentences=_each("li", sentences(view)),
+        verdict=_verdict(view),
         where=html_text(machine_line(result)),
         contents="".join(
             f'<li><a href="#{name}">{html_text(title)}</a></li>' for name, title in links
         ),
         experiments="\n".join(_experiment(view, name, drawn) for name in view.experiments()),
         losses_title=LOSSES_TITLE,
-        losses="".join(
-            f"<dt>{html_text(step.older)} → {html_text(step.newer)}</dt>"
-            + _each("dd", step.losses or ["nowhere in these numbers"])
-            for step in losses(view)
-        ),
+        losses=in_html(losses(view)),
         disturbed=html_text(disturbed(result)),
-        rounds=result["parameters"]["rounds"],
         marks=_each(
             "li", (f"{mark.sign} {status}: {mark.meaning}" for status, mark in MARKS.items())
         ),
@@ -126,6 +122,15 @@ def _each(tag: str, texts: Iterable[str], attributes: str = "") -> str:
     return "".join(f"<{tag}{attributes}>{html_text(text)}</{tag}>" for text in texts)
 
 
+def _verdict(view: View) -> str:
+    """The sentences of the verdict that this run has measured, and what it says of each."""
+    items = "".join(
+        f'<li><span class="{finding.name.lower()}">{finding}</span> {html_text(sentence.text)}</li>'
+        for sentence, finding in findings(view)
+    )
+    return f"<p>{VERDICT_TITLE}</p><ul>{items}</ul>" if items else ""
+
+
 def _experiment(view: View, name: str, drawn: Mapping[str, str]) -> str:
     figure = ""
     picture = pictures.picture_of(view, name)
@@ -138,7 +143,6 @@ def _experiment(view: View, name: str, drawn: Mapping[str, str]) -> str:
     return f"""<section id="{name}"><h2>{html_text(EXPERIMENTS[name].title)}</h2>
 <p class="quiet">{html_text(EXPERIMENTS[name].question)}</p>
 {figure}
-<p class="said">{html_text(sentence_of(view, name))}</p>
 <details><summary>All numbers</summary>{tables}</details>
 </section>"""
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.experiments.catalogue import EXPERIMENTS
-from benchmarks.report.answer import LOSSES_TITLE, answer, losses, sentences, step
+from benchmarks.report.answer import LOSSES_TITLE, answer, losses, step
 from benchmarks.report.compare import twins_beside
 from benchmarks.report.pictures import FOR_PHONES, picture_of, text_of
 from benchmarks.report.source import (
@@ -22,7 +22,8 @@ from benchmarks.report.source import (
     open_view,
     was_quiet,
 )
-from benchmarks.report.tables import markdown, markdown_text, sentence_of, tables_of
+from benchmarks.report.tables import markdown, markdown_text, tables_of
+from benchmarks.report.verdict import VERDICT
 from benchmarks.result.table import Table
 from benchmarks.result.view import View
 
@@ -30,17 +31,18 @@ PARTS = ("answer", "results")
 # How README names what RESULTS.md has beside it, and where that is from README's folder.
 IN_README = "benchmarks/"
 RESULTS = Path("benchmarks", "RESULTS.md")
+METHOD = Path("benchmarks", "README.md")
 CHAPTERS = "v?_*/README.md"
 END_OF_NUMBERS = "<!-- /numbers -->"
-# `<!-- numbers: v2_select against v1_threads -->`, or `<!-- numbers: v1_threads alone -->`.
+# `<!-- numbers: v2_select against v1_threads -->`, or `<!-- numbers: v1_threads alone -->`; behind
+# either there may be `, in another.json`, a file beside the reference. `v4_asyncio against itself`
+# is the A/A result beside it.
 NUMBERS = re.compile(
     rf"(<!-- numbers:(.*)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
 )
-WANTED = re.compile(r"(\w+) (?:against (\w+)|alone)")
-ORIGIN_OF_NUMBERS = (
-    "From the [reference run](../benchmarks/results/reference.json);"
-    " [how the numbers are made](../benchmarks/README.md)."
-)
+WANTED = re.compile(r"([\w@.]+) (?:against ([\w@.]+)|alone)(?:, in (\w[\w.-]*))?")
+REFERENCE = "reference.json"
+ITSELF = "itself"
 
 
 def markers(part: str) -> tuple[str, str]:
@@ -74,14 +76,16 @@ def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
         raise ReportError(f"{result_path} is no reference: its machine was not quiet")
     results = readme_path.parent / RESULTS
     chapters = sorted(readme_path.parent.glob(CHAPTERS))
-    paths = [readme_path, *([results] if results.is_file() else []), *chapters]
+    beside = (results, readme_path.parent / METHOD)
+    documents = [path for path in beside if path.is_file()]
+    paths = [readme_path, *documents, *chapters]
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
     for part in PARTS:
         home = results if markers(part)[0] in texts.get(results, "") else readme_path
         parts = generated(view, twins, IN_README if home == readme_path else "")
         texts[home] = with_part(texts[home], part, parts[part], home)
-    for path in chapters:
-        texts[path] = with_numbers(texts[path], view, path)
+    for path in (*documents, *chapters):
+        texts[path] = with_numbers(texts[path], view, path, result_path.parent)
     return texts
 
 
@@ -106,10 +110,10 @@ def generated(view: View, twins: Table | None, prefix: str = IN_README) -> dict[
 
 
 def _answer(view: View) -> list[str]:
-    choices = "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences(view))
+    verdict = "\n".join(f"- {markdown_text(sentence.text)}" for sentence in VERDICT)
     # README has the title of this table already.
     table = markdown(replace(answer(view), title=""))
-    return [block for block in (markdown_text(LEAD), table, choices) if block]
+    return [markdown_text(LEAD), verdict, table, markdown_text(machine_line(view.result))]
 
 
 def _results(view: View, twins: Table | None, prefix: str) -> list[str]:
@@ -132,37 +136,49 @@ def _results(view: View, twins: Table | None, prefix: str) -> list[str]:
             path, alt = f"{prefix}results/{picture.name}", html.escape(text_of(picture))
             phone = f'<source media="(max-width: 600px)" srcset="{path}{FOR_PHONES}.svg">'
             blocks.append(f'<picture>{phone}<img src="{path}.svg" alt="{alt}"></picture>')
-        blocks.append(markdown_text(sentence_of(view, name)))
+        blocks.append(markdown_text(EXPERIMENTS[name].question))
         tables = [markdown(table) for table in tables_of(view, name)]
         blocks += ["<details><summary>All numbers</summary>", *tables, "</details>"]
-    blocks.append(f"### {LOSSES_TITLE}")
-    for each in losses(view):
-        nowhere = "" if each.losses else " nowhere in these numbers"
-        listed = [f"  - {markdown_text(loss)}" for loss in each.losses]
-        blocks.append("\n".join([f"- `{each.older}` → `{each.newer}`:{nowhere}", *listed]))
-    return blocks
+    return [*blocks, f"### {LOSSES_TITLE}", markdown(losses(view))]
 
 
-def with_numbers(text: str, view: View, where: Path) -> str:
-    """A chapter with its tables of numbers made anew. Raises ReportError."""
+def with_numbers(text: str, view: View, where: Path, results: Path) -> str:
+    """A document with its tables of numbers made anew, from this view or from another result.
+
+    `results` is the folder of other results. Raises ReportError or ResultError.
+    """
     parts = NUMBERS.findall(text)
     if not text.count("<!-- numbers:") == len(parts) == text.count(END_OF_NUMBERS):
         raise ReportError(f"{where}: each <!-- numbers: … --> needs one {END_OF_NUMBERS} below it")
     return NUMBERS.sub(
-        lambda part: part[1] + _numbers(part[2].strip(), view, where) + part[4], text
+        lambda part: part[1] + _numbers(part[2].strip(), view, where, results) + part[4], text
     )
 
 
-def _numbers(wanted: str, view: View, where: Path) -> str:
+def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
     servers = WANTED.fullmatch(wanted)
     if not servers:
         raise ReportError(
             f"{where}: numbers: `{wanted}` is not understood; write `A against B` or `A alone`"
         )
-    newer, older = servers.groups()
+    newer, older, another = servers.groups()
+    if older == ITSELF:
+        twins = twins_beside(results / REFERENCE)
+        if twins is None:
+            raise ReportError(f"{where}: numbers: there is no A/A result in {results}")
+        return f"\n{markdown(twins)}\n\n"
+    if another:
+        view = open_view(results / another)
     for server in (newer, older or newer):
         if server not in view.entry_of:
             raise ReportError(
                 f"{where}: numbers: the result has no {server}; it has {', '.join(view.entry_of)}"
             )
-    return f"\n{markdown(step(view, newer, older))}\n\n{ORIGIN_OF_NUMBERS}\n\n"
+    prefix = "" if where.parent.name == RESULTS.parent.name else "../benchmarks/"
+    name = another or REFERENCE
+    origin = (
+        f"Measured on {markdown_text(machine_line(view.result))}"
+        f" [Every trial]({prefix}results/{name});"
+        f" [how the numbers are made]({prefix}README.md)."
+    )
+    return f"\n{markdown(step(view, newer, older))}\n\n{origin}\n\n"

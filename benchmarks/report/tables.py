@@ -33,18 +33,11 @@ def tables_of(view: View, name: str) -> list[Table]:
     return tables
 
 
-def sentence_of(view: View, name: str) -> str:
-    """What the numbers of an experiment say, in one sentence."""
-    return EXPERIMENTS[name].sentence(view) or "Nothing was measured here that may be ranked."
-
-
 def format_experiment(view: View, name: str) -> str:
-    """For a terminal: the tables of an experiment, and what they say."""
-    heading = EXPERIMENTS[name].title
-    parts = [f"\n{heading}\n{'=' * len(heading)}"]
-    parts += [terminal(table) for table in tables_of(view, name)]
-    parts.append("\n".join(textwrap.wrap(f"-> {sentence_of(view, name)}", WIDTH)))
-    return "\n\n".join(parts)
+    """For a terminal: the question and the tables of an experiment."""
+    about = EXPERIMENTS[name]
+    parts = [f"\n{about.title}\n{'=' * len(about.title)}", textwrap.fill(about.question, WIDTH)]
+    return "\n\n".join([*parts, *(terminal(table) for table in tables_of(view, name))])
 
 
 def format_troubles(view: View) -> list[str]:

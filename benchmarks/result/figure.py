@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from benchmarks.result.metrics import PERCENTILES
 from benchmarks.result.statistics import median
 from benchmarks.result.view import MeasuredPoint, View
-
-PERCENTILES = {0.5: "p50_ms", 0.9: "p90_ms", 0.99: "p99_ms", 0.999: "p999_ms"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Bar:
 class Panel:
     """One pair of axes with lines, or with bars, which lie: their numbers are along x.
 
-    On a percentile scale, x is 0.5, 0.9, 0.99, 0.999. `level` is a y to compare with, and its name.
+    On a percentile scale, x is 0.5, 0.9, 0.99. `level` is a y to compare with, and its name.
     """
 
     x_label: str
@@ -89,8 +88,8 @@ def lines_by(view: View, points: Sequence[MeasuredPoint], x_key: str, metric: st
 
 
 def percentile_lines(view: View, point: MeasuredPoint) -> list[Line]:
-    """A line for each server: its latency at one point from p50 to p99.9 (x_scale "percentile")."""
-    return _lines(view, [(x, point, metric) for x, metric in PERCENTILES.items()])
+    """A line for each server: its latency at one point from p50 to p99 (x_scale "percentile")."""
+    return _lines(view, [(x, point, metric) for metric, x in PERCENTILES.items()])
 
 
 def _lines(view: View, places: list[tuple[float, MeasuredPoint, str]]) -> list[Line]:

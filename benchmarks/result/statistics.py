@@ -91,6 +91,13 @@ class Ratio:
         return self.low is not None and self.high is not None and not self.low <= 1 <= self.high
 
     @property
+    def reach(self) -> float | None:
+        """How far its interval reaches on either side, as a logarithm; None without an interval."""
+        if self.low is None or self.high is None or self.low <= 0:
+            return None
+        return math.log(self.high / self.low) / 2
+
+    @property
     def is_less(self) -> bool:
         """Whether the first thing is less than the other."""
         return self.value is not None and self.value < 1

@@ -4,14 +4,14 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.result.metrics import METRICS, with_unit
+from benchmarks.result.metrics import METRICS
 from benchmarks.result.statistics import Blocks, Ratio, median, paired_ratio
 from benchmarks.result.status import Refusal, Status
 
-KINDS = ("ours", "floor", "tutorial", "theirs")  # in the order in which they are shown
+KINDS = ("ours", "floor", "tutorial", "small", "theirs")  # in the order in which they are shown
 # A floor in C is there to be seen, not to win. It is steadier than Python, so its rounds say little
 # of the others' error.
-COMPARED = ("ours", "tutorial", "theirs")
+COMPARED = ("ours", "tutorial", "small", "theirs")
 
 
 @dataclass(eq=False)
@@ -114,21 +114,6 @@ class MeasuredPoint(dict[str, Any]):
         """The best cell, and those that are not told apart from it."""
         ranked = self.ranking(metric, kinds)
         return [cell for cell in ranked if not cell.ratio_to(ranked[0], metric).shown]
-
-    def best_and_worst(self, metric: str, kinds: tuple[str, ...] = ("ours",)) -> str:
-        """`v1_threads 25.1 µs and v2_select 36.0 µs, 1.4 × (1.3 to 1.5)`.
-
-        Nothing where fewer than two may be compared.
-        """
-        ranked = self.ranking(metric, kinds)
-        if len(ranked) < 2:
-            return ""
-        best, worst = ranked[0], ranked[-1]
-        texts = [
-            f"{cell.entry['label']} {with_unit(metric, cell.number(metric))}"
-            for cell in (best, worst)
-        ]
-        return f"{' and '.join(texts)}, {worst.ratio_to(best, metric).text}"
 
 
 class View:

@@ -1,17 +1,49 @@
 """The plan of a run: whom to measure, in which experiments, how often, on which cores."""
 
+import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.experiment import Experiment, Parameters, Point
+from benchmarks.experiments.questions import COMPETING, QUESTIONS
 from benchmarks.run import machine
 
 OVERHEAD_SECONDS = 0.25  # of a trial besides its load: two processes are started and stopped
 CONNECTIONS_PER_SECOND = 4000
 PATIENCE_SECONDS = 5.0
 SPARE_DESCRIPTORS = 64
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How many rounds a run measures, and when it stops adding some; times since its begin.
+
+    The rows of the answer come first: `rounds` at least, then more, up to `most_rounds` each, until
+    they are settled or it is `answer_until_s`. All other points have `other_rounds`, while there is
+    time until `ends_s`. Servers that are not ranked take part in the first `beside_rounds` only.
+    """
+
+    rounds: int
+    most_rounds: int
+    other_rounds: int
+    beside_rounds: int
+    answer_until_s: float
+    ends_s: float = math.inf
+
+    @classmethod
+    def fixed(cls, rounds: int) -> "Effort":
+        """As many rounds everywhere."""
+        return cls(rounds, rounds, rounds, rounds, 0.0)
+
+
+EFFORTS = {
+    "smoke": Effort.fixed(1),
+    "quick": Effort(3, 12, 2, 1, 175.0, 215.0),
+    "full": Effort(7, 25, 3, 3, 1300.0),
+}
 
 
 class Group(NamedTuple):
@@ -29,9 +61,10 @@ class Plan:
     contestants: list[Contestant]
     experiments: list[Experiment]
     size: str
-    rounds: int
+    effort: Effort
     server_cores: int = 1
     patience: float = PATIENCE_SECONDS
+    answer_only: bool = False
     left_out: list[Experiment] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,17 +82,41 @@ class Plan:
     def points(self, experiment: Experiment) -> list[Point]:
         return experiment.points(self.parameters(experiment))
 
+    def answer_points(self) -> list[tuple[Experiment, Point]]:
+        """The points of the answer's rows, each once, in the order of its questions."""
+        chosen: list[tuple[Experiment, Point]] = []
+        for question in QUESTIONS:
+            for experiment in self.experiments:
+                if experiment.name == question.experiment:
+                    point = question.pick(self.points(experiment))
+                    if point is not None and (experiment, point) not in chosen:
+                        chosen.append((experiment, point))
+        return chosen
+
+    def other_points(self) -> list[tuple[Experiment, Point]]:
+        answers = self.answer_points()
+        every = ((one, point) for one in self.experiments for point in self.points(one))
+        return [] if self.answer_only else [place for place in every if place not in answers]
+
+    def answer_groups(self) -> Iterator[Group]:
+        """The rows of the answer, as often as they are measured in any case."""
+        return _rounds_of(self.answer_points(), self.effort.rounds)
+
+    def other_groups(self) -> Iterator[Group]:
+        return _rounds_of(self.other_points(), self.effort.other_rounds)
+
     def groups(self) -> Iterator[Group]:
-        for experiment in self.experiments:
-            for number in range(self.rounds):
-                for point in self.points(experiment):
-                    yield Group(experiment, number, point)
+        """All that is planned, without the rounds that are added."""
+        return itertools.chain(self.answer_groups(), self.other_groups())
 
     def order(self, group: Group) -> list[Contestant]:
         """The servers of a group. Another one begins each round: following one hits all alike."""
         experiment, number, point = group
         servers = [
-            one for one in self.contestants if experiment.measures(one.profile, one.kind, point)
+            one
+            for one in self.contestants
+            if experiment.measures(one.profile, one.kind, point)
+            and (one.kind in COMPETING or number < self.effort.beside_rounds)
         ]
         turn = number % max(1, len(servers))
         return servers[turn:] + servers[:turn]
@@ -74,6 +131,13 @@ class Plan:
         if experiment.server_cores > self.server_cores:
             return machine.choose_cores(experiment.server_cores, at_any_cost=True)
         return machine.choose_cores(self.server_cores)
+
+
+def _rounds_of(places: list[tuple[Experiment, Point]], rounds: int) -> Iterator[Group]:
+    """A round of all places, then the next: what lasts for a while hits one round of all."""
+    for number in range(rounds):
+        for experiment, point in places:
+            yield Group(experiment, number, point)
 
 
 def descriptors_needed(experiment: Experiment, point: Point) -> int:

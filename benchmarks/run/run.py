@@ -10,14 +10,16 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.contestants.lineup import Contestant
+from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.experiments.questions import unsettled
 from benchmarks.result.file import SCHEMA, ResultError, write_result
 from benchmarks.result.status import Outcome, Refusal, Status
-from benchmarks.result.view import COMPARED, describe, key
+from benchmarks.result.view import COMPARED, View, describe, key
 from benchmarks.run import machine
 from benchmarks.run.calibration import Calibration
 from benchmarks.run.plan import Group, Plan, descriptors_needed
@@ -49,6 +51,7 @@ class Run:
         self.plan = plan
         self.path = path
         self.report = report
+        self.began = time.monotonic()
         # Trials in the file.
         self.saved = 0
         self.total = 0.0
@@ -83,27 +86,60 @@ class Run:
         }
         self.saved = len(older["trials"])
 
-    def everything(self, on_experiment: Callable[[str], None]) -> None:
-        """Run what is missing; `on_experiment` after each experiment.
+    def everything(self, on_answer: Callable[[], None]) -> None:
+        """Run what is missing: the rows of the answer, then `on_answer`, then the rest.
 
         Ctrl-C ends it: the result is marked as interrupted and keeps the trials done so far.
         """
         try:
             self.save()
-            groups = self.groups_to_do()
             self.total = self.seconds_planned()
             repeats = math.ceil(self.trials_planned() * REPEATS_SHARE)
             self.repeats_left = max(repeats, REPEATS_LIMITS[self.plan.size])
-            for experiment in self.plan.experiments:
-                for group in groups:
-                    if group.experiment is experiment:
-                        self.measure(group)
-                on_experiment(experiment.name)
+            for group in self.plan.answer_groups():
+                if self.to_do(group):
+                    self.measure(group)
+            self.add_rounds()
+            on_answer()
+            for group in self.plan.other_groups():
+                if self.to_do(group) and self.is_time_for(group, self.plan.effort.ends_s):
+                    self.measure(group)
         except KeyboardInterrupt:
             self.result["interrupted"] = True
         self.result["finished"] = timestamp()
         self.result["machine"]["load_after"] = machine.load_average()
         self.save()
+
+    def add_rounds(self) -> None:
+        """Measure the rows of the answer on until they are settled, or the time for that is over.
+
+        The row with the fewest rounds is next, so that none of them takes all the time.
+        """
+        effort = self.plan.effort
+        while True:
+            groups = [
+                group
+                for group in self.unsettled()
+                if group.round < effort.most_rounds
+                and self.is_time_for(group, effort.answer_until_s)
+            ]
+            if not groups:
+                return
+            self.measure(min(groups, key=lambda group: group.round))
+
+    def unsettled(self) -> list[Group]:
+        """The next round of each row of the answer that is not settled."""
+        groups = []
+        for question, point in unsettled(View(self.result)):
+            experiment = EXPERIMENTS[question.experiment]
+            group = Group(experiment, 0, dict(point))
+            rounds = 1 + max(row["round"] for row in self.rows("trials", group))
+            groups.append(group._replace(round=rounds))
+        return groups
+
+    def is_time_for(self, group: Group, until_s: float) -> bool:
+        """Whether a group would be done by then, in seconds since the run began."""
+        return time.monotonic() - self.began + self.seconds(group) <= until_s
 
     def save(self) -> None:
         """Write everything that is known to the file."""
@@ -139,7 +175,9 @@ class Run:
         """Why this server must not be measured, or None."""
         try:
             with start(contestant, machine.choose_cores(self.plan.server_cores)[0]) as server:
-                reason = conformance.check(server, contestant.kind)
+                # small.py keeps the core of the protocol, which is all that it is asked here.
+                kind = "core" if contestant.kind == "small" else contestant.kind
+                reason = conformance.check(server, kind)
         except launcher.LaunchError as error:
             reason = str(error)
         return reason and printable(reason)
@@ -161,10 +199,14 @@ class Run:
         return [group for group in self.plan.groups() if self.to_do(group)]
 
     def trials_planned(self) -> int:
+        """How many trials there are to do, without those of added rounds."""
         return sum(len(self.wanted(group)) for group in self.groups_to_do())
 
     def seconds_planned(self) -> float:
-        return sum(self.seconds(group) for group in self.groups_to_do())
+        """About how long the run takes at most, with all the rounds that it may add."""
+        answer = sum(self.seconds(one) for one in self.plan.answer_groups() if self.to_do(one))
+        others = sum(self.seconds(one) for one in self.plan.other_groups() if self.to_do(one))
+        return min(max(answer, self.plan.effort.answer_until_s) + others, self.plan.effort.ends_s)
 
     def to_do(self, group: Group) -> bool:
         """Whether a trial of this group is missing, or has stayed disturbed.
@@ -259,6 +301,13 @@ class Run:
                 rows[index] = new
                 return
         rows.append(new)
+        rows.sort(key=self.place_in_file)
+
+    def place_in_file(self, row: dict) -> tuple[int, int, int]:
+        """Where a trial stands in the file, in whatever order they were measured."""
+        experiment = EXPERIMENTS[row["experiment"]]
+        points = self.plan.points(experiment)
+        return self.plan.experiments.index(experiment), row["round"], points.index(row["point"])
 
     def refuse(self, group: Group, contestant: Contestant, outcome: Outcome) -> None:
         """This server has no such point, and none with more clients either."""
@@ -278,12 +327,13 @@ class Run:
                 self.result["refusals"].append(row)
 
     def progress(self, group: Group, contestant: Contestant) -> str:
+        passed = time.monotonic() - self.began
         pace = self.done_actual / self.done_planned if self.done_planned > 5 else 1.0
-        left = max(0.0, (self.total - self.done_planned) * pace)
+        left = min(max(0.0, self.total - self.done_planned) * pace, self.plan.effort.ends_s)
         where = f"{group.experiment.name} ({describe(group.point)}), {contestant.name}"
         return (
-            f"{self.done_planned / self.total:4.0%}  about {duration(left)} left,"
-            f" round {group.round + 1} of {self.plan.rounds}: {where}"
+            f"{passed / (passed + left):4.0%}  at most {duration(left)} left,"
+            f" round {group.round + 1}: {where}"
         )
 
 
@@ -306,7 +356,8 @@ def new_result(plan: Plan, kind: str, missing: Sequence[str]) -> dict:
         "seed": random.SystemRandom().getrandbits(32),
         "machine": machine.describe_machine(*machine.choose_cores(plan.server_cores)),
         "parameters": {
-            "rounds": plan.rounds,
+            "rounds": plan.effort.rounds,
+            "effort": _finite(asdict(plan.effort)),
             "wait_limit": WAIT_LIMITS[plan.size],
             "repeats_limit": REPEATS_LIMITS[plan.size],
             "patience_s": plan.patience,
@@ -318,6 +369,11 @@ def new_result(plan: Plan, kind: str, missing: Sequence[str]) -> dict:
         "trials": [],
         "refusals": [],
     }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """The same where None stands for no limit, as JSON has no infinity."""
+    return {name: None if math.isinf(value) else value for name, value in values.items()}
 
 
 def _settled(entries: list[dict]) -> list[dict]:

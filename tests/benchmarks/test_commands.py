@@ -25,7 +25,7 @@ from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.result.file import EARLIER, kept_name, load_result, write_result
 from benchmarks.result.view import View
 from benchmarks.run import machine
-from benchmarks.run.plan import Plan, descriptors_needed
+from benchmarks.run.plan import Effort, Plan, descriptors_needed
 from benchmarks.run.run import REPEATS_LIMITS, Run
 from benchmarks.run.trial import Trial
 from harness import launcher
@@ -141,7 +141,10 @@ def test_only_somebodys_own_server_is_refused(tmp_path: Path, monkeypatch) -> No
     monkeypatch.setattr(Run, "conformance_of", lambda run, one: "broken" if one is ours else None)
     ours, other = lineup.ours(["v1_threads", "v2_select"], [sys.executable])
     run = Run(
-        Plan([ours, other], [PING], "smoke", rounds=1), "run", tmp_path / "x", lambda text: None
+        Plan([ours, other], [PING], "smoke", Effort.fixed(1)),
+        "run",
+        tmp_path / "x",
+        lambda text: None,
     )
     run.check_conformance()
     assert [check["passed"] for check in run.result["conformance"]] == [False, True]
@@ -239,12 +242,12 @@ def test_a_server_that_dies_is_an_error_row_and_the_rest_goes_on(broken, tmp_pat
 def run_here(one: Contestant, folder: Path, **options) -> dict:
     """The result of `ping`."""
     run = Run(
-        Plan([one], [PING], "smoke", rounds=1, **options),
+        Plan([one], [PING], "smoke", Effort.fixed(1), **options),
         "run",
         folder / "result.json",
         report=lambda text: None,
     )
-    run.everything(on_experiment=lambda experiment: None)
+    run.everything(lambda: None)
     return load_result(run.path)
 
 

@@ -1,22 +1,24 @@
 """The plan of a run, and how it is carried out, without starting a server: trials are made up."""
 
 import itertools
+import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from benchmarks.__main__ import ROUNDS
 from benchmarks.contestants import lineup
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.experiments.questions import CHAT_LOAD, SATURATION, unsettled
+from benchmarks.report import answer
 from benchmarks.report.readme import renewed
 from benchmarks.report.source import ReportError, flags
 from benchmarks.result.file import ResultError, load_result
 from benchmarks.result.status import Outcome, Refusal, Status
 from benchmarks.result.view import View, key
 from benchmarks.run import calibration, machine
-from benchmarks.run.plan import Plan
+from benchmarks.run.plan import EFFORTS, Effort, Plan
 from benchmarks.run.run import Run
 from benchmarks.run.trial import Trial
 from harness.server_under_test import CommandError
@@ -41,7 +43,7 @@ def plan(
         [contestant(name) for name in names],
         [EXPERIMENTS[name] for name in experiments],
         size,
-        rounds,
+        Effort.fixed(rounds),
     )
 
 
@@ -54,8 +56,14 @@ def test_rounds_contain_all_points() -> None:
     """Whatever lasts for a while hits one round of all points, not all rounds of one."""
     two_rounds = plan(experiments=("ping",), size="full", rounds=2)
     groups = list(two_rounds.groups())
-    assert [group.round for group in groups] == sorted(group.round for group in groups)
-    assert [group.point for group in groups] == two_rounds.points(EXPERIMENTS["ping"]) * 2
+    points = two_rounds.points(EXPERIMENTS["ping"])
+    answers = [point for _, point in two_rounds.answer_points()]
+    others = [point for point in points if point not in answers]
+    assert 0 < len(answers) < len(points)
+    assert [group.point for group in groups] == answers * 2 + others * 2
+    assert [group.round for group in groups] == [0] * len(answers) + [1] * len(answers) + [0] * len(
+        others
+    ) + [1] * len(others)
 
 
 @pytest.fixture
@@ -70,7 +78,49 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Atte
 
 
 def measure_all(run: Run) -> None:
-    run.everything(lambda experiment: None)
+    run.everything(lambda: None)
+
+
+def test_the_rows_of_the_answer_are_measured_until_they_are_settled(run) -> None:
+    """Those that differ much from round to round have more rounds; then come all the others."""
+    dice = random.Random(3)
+    order = []
+
+    def attempt(trial: Trial) -> Outcome:
+        order.append(trial.point)
+        noise = 0.3 if trial.point["mode"] == "saturated" else 0.001
+        return Outcome(metrics={"server_cpu_us": dice.lognormvariate(3, noise)})
+
+    of = plan("ab", experiments=("ping",))
+    of.effort = Effort(3, 8, 2, 2, answer_until_s=1000.0)
+    begun = run(of, attempt)
+    rounds_then = []
+    begun.everything(lambda: rounds_then.append(len(begun.result["trials"])))
+    noisy, quiet = SATURATION.pick(order), CHAT_LOAD.pick(order)
+    answers = [noisy, quiet]
+    counts = {key(point): order.count(point) / 2 for point in order}
+    assert counts.pop(key(noisy)) == 8
+    assert counts.pop(key(quiet)) == 3
+    assert set(counts.values()) == {2}
+    assert all(point in answers for point in order[: rounds_then[0]])
+    assert not any(point in answers for point in order[rounds_then[0] :])
+    assert [question for question, _ in unsettled(View(begun.result))] == [SATURATION]
+    table = answer.answer(View(begun.result))
+    assert any(note.startswith(answer.UNSETTLED) for note in table.notes)
+    rows = load_result(begun.path)["trials"]
+    assert [row["round"] for row in rows] == sorted(row["round"] for row in rows)
+
+
+def test_when_its_time_is_over_a_run_adds_nothing_and_leaves_out_the_rest(run) -> None:
+    def attempt(trial: Trial) -> Outcome:
+        return Outcome(metrics={"server_cpu_us": next(costs)})
+
+    costs = itertools.cycle([1.0, 5.0, 30.0])
+    of = plan("ab", experiments=("ping",))
+    of.effort = Effort(3, 8, 2, 2, answer_until_s=0.0, ends_s=0.0)
+    begun = run(of, attempt)
+    measure_all(begun)
+    assert len(begun.result["trials"]) == 3 * 2 * len(of.answer_points())
 
 
 def calm(trial: Trial) -> Outcome:
@@ -316,7 +366,7 @@ def test_another_run_is_not_resumed(run, changed: dict, differs: str) -> None:
 def test_floors_are_the_same_wherever_they_were_compiled(run) -> None:
     def floors(folder: str) -> Plan:
         floor = contestant("c", "echo", "floor", f"/{folder}/c")
-        return Plan([floor], [EXPERIMENTS["churn"]], "quick", 3)
+        return Plan([floor], [EXPERIMENTS["churn"]], "quick", Effort.fixed(3))
 
     first = run(floors("one"), interrupted_after(1))
     measure_all(first)
@@ -361,8 +411,11 @@ def test_the_sizes_promised_are_kept_by_the_plan(tmp_path: Path) -> None:
         floors, _ = lineup.floors(tmp_path)
     except CommandError:
         pytest.skip("there is no python3 here")
-    for size, most in (("quick", 235), ("full", 2100)):
-        everything = Plan([*contestants, *floors], [*EXPERIMENTS.values()], size, ROUNDS[size])
+    for size, most in (("quick", 235), ("full", 2400)):
+        effort = EFFORTS[size]
+        everything = Plan([*contestants, *floors], [*EXPERIMENTS.values()], size, effort)
         begun = Run(everything, "run", tmp_path / "result.json", lambda text: None)
         assert begun.seconds_planned() < most
-    assert ROUNDS["full"] >= 5 and ROUNDS["quick"] >= 3
+        answer = sum(map(begun.seconds, everything.answer_groups()))
+        assert answer < effort.answer_until_s, "there is time for added rounds"
+    assert EFFORTS["full"].rounds >= 7 and EFFORTS["quick"].rounds >= 3
