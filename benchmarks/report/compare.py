@@ -12,8 +12,7 @@ from benchmarks.report.tables import WIDTH
 from benchmarks.result.file import ResultError
 from benchmarks.result.metrics import METRICS, label, number
 from benchmarks.result.statistics import (
-    FEWEST,
-    NOT_SHOWN,
+    TOO_FEW,
     Blocks,
     median,
     share_interval,
@@ -83,7 +82,7 @@ def _differences(old: Cell, new: Cell, per: str) -> Iterator[tuple[str, bool | N
         else:
             ratio = unpaired_ratio(after, before)
             shown = ratio.shown
-            change = ratio.text if min(len(before), len(after)) >= FEWEST else "too few trials"
+            change = ratio.text
         numbers = number(median(before)), number(median(after))
         yield _line(old.server, label(metric, per), *numbers, change), shown
 
@@ -175,7 +174,7 @@ def against_itself(view: View) -> Table:
         " (Wilson's)."
     ]
     if not in_all:
-        notes = [f"Fewer than {FEWEST} rounds: there are no intervals, and so {NOT_SHOWN}."]
+        notes = [f"There were {TOO_FEW}."]
     return Table(title, ["experiment", "compared", "shown", "share"], rows, notes)
 
 

@@ -19,6 +19,7 @@ FEWEST = 3  # rounds for an interval: two values of anything say next to nothing
 FEWEST_FOR_AN_ERROR = 5  # rounds: fewer say next to nothing of the error of a single server
 UNLIKE = 4.0  # times the others' standard deviation: that server does not share their error
 NOT_SHOWN = "no difference shown"
+TOO_FEW = "too few rounds to tell"
 # Quantiles of Student's t for an interval of 95 %, by degrees of freedom from 1. Beyond the table
 # its last one is used, and between two of them the lower one: an interval is never too short.
 T_95 = (
@@ -105,6 +106,8 @@ class Ratio:
     @property
     def text(self) -> str:
         """`1.8 × (1.6 to 2.0)`, with as many digits as it takes to tell each from 1."""
+        if self.low is None:
+            return TOO_FEW
         if not self.shown:
             return NOT_SHOWN
         numbers = [number for number in (self.value, self.low, self.high) if number is not None]

@@ -111,9 +111,15 @@ class MeasuredPoint(dict[str, Any]):
         return sorted(ranked, key=lambda cell: sign * cell.number(metric))
 
     def best(self, metric: str, kinds: tuple[str, ...] = KINDS) -> list[Cell]:
-        """The best cell, and those that are not told apart from it."""
+        """The best cell, and those that cannot be told from it; none where nothing can be told.
+
+        That is so of one server alone, and of fewer rounds than an interval takes.
+        """
         ranked = self.ranking(metric, kinds)
-        return [cell for cell in ranked if not cell.ratio_to(ranked[0], metric).shown]
+        ratios = [cell.ratio_to(ranked[0], metric) for cell in ranked]
+        if all(ratio.low is None for ratio in ratios[1:]):
+            return []
+        return [cell for cell, ratio in zip(ranked, ratios, strict=True) if not ratio.shown]
 
 
 class View:

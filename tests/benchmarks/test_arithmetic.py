@@ -17,7 +17,8 @@ from benchmarks.experiments.questions import CHAT_LOAD, QUESTIONS
 from benchmarks.report import answer, compare, page, verdict
 from benchmarks.result import metrics, statistics
 from benchmarks.result.file import EARLIER, SCHEMA, ResultError, load_result, write_result
-from benchmarks.result.statistics import Ratio, paired_ratio, percentile, unpaired_ratio
+from benchmarks.result.metrics import percentiles
+from benchmarks.result.statistics import TOO_FEW, Ratio, paired_ratio, percentile, unpaired_ratio
 from benchmarks.result.status import Refusal
 from benchmarks.result.view import KINDS, View, describe, key
 from tests.benchmarks.made_up_results import make_result, server
@@ -234,7 +235,7 @@ def test_only_rounds_that_both_have_are_paired() -> None:
     ],
 )
 def test_of_too_few_values_and_of_nothing_no_difference_is_shown(ratio: Ratio) -> None:
-    assert (ratio.low, ratio.shown, ratio.text) == (None, False, "no difference shown")
+    assert (ratio.low, ratio.shown, ratio.text) == (None, False, TOO_FEW)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +268,15 @@ def test_of_things_that_do_not_differ_about_5_per_cent_are_shown(paired: bool) -
         else:
             wrong += unpaired_ratio(*twins).shown
     assert 0.03 <= wrong / 2000 <= 0.065
+
+
+@pytest.mark.parametrize(
+    ("count", "known"),
+    [(19, []), (20, ["p50_ms"]), (100, ["p50_ms", "p90_ms"]), (999, ["p50_ms", "p90_ms"])],
+)
+def test_a_percentile_takes_ten_samples_beyond_it(count: int, known: list[str]) -> None:
+    assert list(percentiles(range(count))) == known
+    assert percentiles(range(1000))["p99_ms"] == 989
 
 
 # Cells
@@ -302,7 +312,7 @@ def test_what_one_bad_trial_leaves_to_be_compared(status: str, cost: bool, rate:
     for metric, compares in (("server_cpu_us", cost), ("sessions_per_s", rate)):
         assert a.ranks(metric) == compares
         assert (b.ratio_to(a, metric).value is not None) == compares
-        assert point.best(metric) == ([a] if compares else [b])
+        assert point.best(metric) == ([a] if compares else [])
 
 
 def test_a_disturbed_trial_is_left_out_while_there_are_others() -> None:
@@ -572,4 +582,4 @@ def test_twins_show_how_many_of_their_numbers_differ() -> None:
 def test_twins_of_one_round_show_nothing() -> None:
     table = compare.against_itself(View(made_up(*churn("a", 1.0), *churn("b", 2.0))))
     assert table.rows[-1] == ["in all", "0", "0", "-"]
-    assert "Fewer than 3 rounds" in table.notes[0]
+    assert TOO_FEW in table.notes[0]

@@ -112,6 +112,29 @@ def test_several_interpreters_and_somebodys_own_servers_stand_beside_ours(tmp_pa
     assert "mine" in output
 
 
+UVLOOP = {"there": "def install(): pass", "missing": "raise ImportError('not here')"}
+
+
+@pytest.mark.parametrize("which", UVLOOP)
+def test_small_py_runs_on_both_loops_where_uvloop_is_installed(
+    which: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of that name stands for uvloop: it is found, asked to install itself, or missing."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "uvloop.py").write_text(UVLOOP[which])
+    monkeypatch.setenv("PYTHONPATH", str(modules))
+    arguments = ["--smoke", "--only", "churn", "--no-floors", "--versions", "v4", "--uvloop"]
+    status, output, _ = benchmarks(*arguments, "--out", tmp_path)
+    assert status == 0
+    result = load_result(tmp_path / "result.json")
+    expected = ["v4_asyncio", "small_asyncio", *(["small_uvloop"] if which == "there" else [])]
+    assert [entry["id"] for entry in result["servers"]] == expected
+    assert statuses(result) == {(name, "ok") for name in expected}
+    assert ("small.py on uvloop was left out" in output) == (which == "missing")
+    assert len(result["missing"]) == (which == "missing")
+
+
 @pytest.mark.parametrize(
     ("server", "said"),
     [
@@ -362,7 +385,7 @@ def running(marked: Marked, *arguments: object) -> Iterator[subprocess.Popen]:
         os.close(other_end)
         try:
             shown, deadline = b"", time.monotonic() + 60
-            while b"round 3 of" not in shown:
+            while b"round 3:" not in shown:
                 assert time.monotonic() < deadline
                 shown += os.read(screen, 4096)
             yield process

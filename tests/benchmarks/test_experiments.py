@@ -24,6 +24,7 @@ from benchmarks.load.connections import Load
 from benchmarks.load.workers import Workers
 from benchmarks.report.answer import MOST_CLIENTS
 from benchmarks.result.file import SCHEMA, load_result
+from benchmarks.result.statistics import TOO_FEW
 from benchmarks.result.status import Outcome
 from benchmarks.run.plan import Effort, Plan
 from benchmarks.run.trial import Trial
@@ -130,7 +131,7 @@ def test_what_is_shown_in_the_end_and_compared_fits_a_terminal(everything) -> No
     assert MOST_CLIENTS in output
     status, compared, _ = benchmarks("compare", *[folder / "result.json"] * 2)
     assert status == 0
-    assert "too few trials" in compared or ": no result" in compared
+    assert TOO_FEW in compared or ": no result" in compared
     lines = [line for line in (output + compared).splitlines() if str(folder) not in line]
     assert max(map(len, lines)) <= 100
 
@@ -286,6 +287,7 @@ def test_works_count_with_their_share_in_the_window() -> None:
 
 TOY = """
 from benchmarks.experiments.experiment import Experiment
+from benchmarks.result.statistics import TOO_FEW
 from benchmarks.result.status import Outcome
 from benchmarks.result.table import by_server
 
