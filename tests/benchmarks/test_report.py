@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.experiments.questions import CHAT_LOAD
 from benchmarks.report import answer, compare, page, pictures, readme, tables, verdict
 from benchmarks.result import figure
 from benchmarks.result.figure import Bar, Line, Panel, Picture
@@ -534,3 +535,22 @@ def test_all_documents_are_what_the_reference_run_says():
     results = readme.generated(View(load_result(REFERENCE)), None)["results"]
     for named in re.findall(r'["(](benchmarks/\S+?)[")]', results):
         assert (REPOSITORY / named).is_file(), f"{named} is missing; run: {RENEW}"
+
+
+@pytest.mark.parametrize("sentence", verdict.VERDICT, ids=lambda sentence: sentence.text[:40])
+def test_each_sentence_of_the_verdict_holds_in_the_reference(sentence: verdict.Sentence) -> None:
+    """This is where a sentence is named that a new reference no longer bears out."""
+    assert verdict.untrue(sentence, View(load_result(REFERENCE))) == []
+
+
+def test_a_sentence_that_does_not_hold_is_found(full) -> None:
+    """In a result in which the two servers of a claim have changed places, and in one far off."""
+    view = View(full)
+    claim = verdict.Claim(CHAT_LOAD, "v1_threads", "v2_select", (1.1, 2.0))
+    assert verdict.untrue(verdict.Sentence("So it is.", (claim,)), view) == []
+    turned = verdict.Claim(CHAT_LOAD, "v2_select", "v1_threads")
+    (said,) = verdict.untrue(verdict.Sentence("No.", (claim, turned)), view)
+    assert said.startswith("contradicted: a message at chat load, v2_select better than v1_threads")
+    far_off = verdict.Claim(CHAT_LOAD, "v1_threads", "v2_select", (5.0, 9.0))
+    (said,) = verdict.untrue(verdict.Sentence("No.", (far_off,)), view)
+    assert said.endswith("where 5 to 9 times is claimed")
