@@ -113,7 +113,7 @@ class Run:
     def add_rounds(self) -> None:
         """Measure the rows of the answer on until they are settled, or the time for that is over.
 
-        The row with the fewest rounds is next, so that none of them takes all the time.
+        The row that has had the least time is next, so that none of them takes all of it.
         """
         effort = self.plan.effort
         while True:
@@ -125,7 +125,7 @@ class Run:
             ]
             if not groups:
                 return
-            self.measure(min(groups, key=lambda group: group.round))
+            self.measure(min(groups, key=lambda group: group.round * self.seconds(group)))
 
     def unsettled(self) -> list[Group]:
         """The next round of each row of the answer that is not settled."""
