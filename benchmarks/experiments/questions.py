@@ -133,6 +133,10 @@ QUESTIONS = (
     RUSH,
     LINE_TO_A_ROOM,
 )
+# What a comparison of two servers has beside them.
+TWO_CORES = Question(
+    "Four clients compute: works done on two cores", "", "cores", {"workers": 4}, "works_per_s"
+)
 # What explains a step, and is nobody's gain or loss.
 EXPLAINING = (
     Question("Wake-ups for a message at chat load", "", "ping", CHAT, "wakeups_per_message"),

@@ -11,6 +11,7 @@ from benchmarks.experiments.questions import (
     COMPETING,
     EXPLAINING,
     QUESTIONS,
+    TWO_CORES,
     Question,
     asked,
     unsettled,
@@ -185,7 +186,7 @@ def step(view: View, newer: str, older: str | None) -> Table:
     table = Table("", ["", *labels], [])
     statuses: list[Status] = []
     explained = False
-    for question, point in asked(view, (*QUESTIONS, *EXPLAINING)):
+    for question, point in asked(view, (*QUESTIONS, TWO_CORES, *EXPLAINING)):
         cells = [point.cells.get(server) for server in servers]
         if not any(cell and question.metric in cell.values for cell in cells):
             continue

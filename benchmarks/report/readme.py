@@ -35,12 +35,12 @@ METHOD = Path("benchmarks", "README.md")
 CHAPTERS = "v?_*/README.md"
 END_OF_NUMBERS = "<!-- /numbers -->"
 # `<!-- numbers: v2_select against v1_threads -->`, or `<!-- numbers: v1_threads alone -->`; behind
-# either there may be `, in another.json`, a file beside the reference. `v4_asyncio against itself`
-# is the A/A result beside it.
+# either there may be `, in another.json`, a file beside the reference. `the answer, in another.json`
+# is that file's table of the answer, `v4_asyncio against itself` the A/A result beside them.
 NUMBERS = re.compile(
     rf"(<!-- numbers:(.*)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
 )
-WANTED = re.compile(r"([\w@.]+) (?:against ([\w@.]+)|alone)(?:, in (\w[\w.-]*))?")
+WANTED = re.compile(r"(?:the answer|([\w@.]+) (?:against ([\w@.]+)|alone))(?:, in (\w[\w.-]*))?")
 REFERENCE = "reference.json"
 ITSELF = "itself"
 
@@ -169,7 +169,7 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
         return f"\n{markdown(twins)}\n\n"
     if another:
         view = open_view(results / another)
-    for server in (newer, older or newer):
+    for server in filter(None, (newer, older)):
         if server not in view.entry_of:
             raise ReportError(
                 f"{where}: numbers: the result has no {server}; it has {', '.join(view.entry_of)}"
@@ -181,4 +181,5 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
         f" [Every trial]({prefix}results/{name});"
         f" [how the numbers are made]({prefix}README.md)."
     )
-    return f"\n{markdown(step(view, newer, older))}\n\n{origin}\n\n"
+    table = step(view, newer, older) if newer else replace(answer(view), title="")
+    return f"\n{markdown(table)}\n\n{origin}\n\n"
