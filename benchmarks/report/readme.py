@@ -35,7 +35,7 @@ METHOD = Path("benchmarks", "README.md")
 CHAPTERS = "v?_*/README.md"
 END_OF_NUMBERS = "<!-- /numbers -->"
 # `<!-- numbers: v2_select against v1_threads -->`, or `<!-- numbers: v1_threads alone -->`; behind
-# either there may be `, in another.json`, a file beside the reference. `the answer, in another.json`
+# either, `, in another.json` names a file beside the reference. `the answer, in another.json`
 # is that file's table of the answer, `v4_asyncio against itself` the A/A result beside them.
 NUMBERS = re.compile(
     rf"(<!-- numbers:(.*)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
