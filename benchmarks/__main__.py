@@ -117,7 +117,7 @@ def _measuring_parser(command: str, description: str, epilog: str = "") -> argpa
     parser.add_argument(
         "--only",
         metavar="LIST",
-        help=f"some of {','.join(EXPERIMENTS)}; or {ANSWER}: the rows of the answer alone",
+        help=f"some of {','.join(EXPERIMENTS)}; {ANSWER} stands for the rows of the answer alone",
     )
     parser.add_argument(
         "--trials",
@@ -249,7 +249,7 @@ def _measure(
         options.size,
         effort,
         options.server_cores,
-        answer_only=options.only == ANSWER,
+        beside_the_answer=options.beside_the_answer,
     )
     progress = Progress()
     run = Run(plan, kind, path, progress.show, missing)
@@ -326,14 +326,15 @@ def _checked(options: argparse.Namespace) -> argparse.Namespace:
     if options.server_cores < 1:
         raise CommandError("--server-cores: at least 1")
     names = [name.strip() for name in (options.only or "").split(",") if name.strip()]
-    everything = options.only in (None, ANSWER)
-    unknown = [name for name in names if name not in EXPERIMENTS]
-    if not everything and (unknown or not names):
+    unknown = [name for name in names if name not in (*EXPERIMENTS, ANSWER)]
+    if options.only is not None and (unknown or not names):
         raise CommandError(
             f"--only: no experiment {', '.join(unknown) or 'named'};"
-            f" there are {', '.join(EXPERIMENTS)}, or {ANSWER} alone"
+            f" there are {', '.join(EXPERIMENTS)}, and {ANSWER}"
         )
+    everything = options.only is None or ANSWER in names
     options.experiments = [name for name in EXPERIMENTS if name in names or everything]
+    options.beside_the_answer = names if ANSWER in names else None
     return options
 
 

@@ -64,7 +64,8 @@ class Plan:
     effort: Effort
     server_cores: int = 1
     patience: float = PATIENCE_SECONDS
-    answer_only: bool = False
+    # Of which experiments the points beside the answer's are measured, too; None stands for all.
+    beside_the_answer: list[str] | None = None
     left_out: list[Experiment] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -95,8 +96,13 @@ class Plan:
 
     def other_points(self) -> list[tuple[Experiment, Point]]:
         answers = self.answer_points()
+        wanted = self.beside_the_answer
         every = ((one, point) for one in self.experiments for point in self.points(one))
-        return [] if self.answer_only else [place for place in every if place not in answers]
+        return [
+            (one, point)
+            for one, point in every
+            if (one, point) not in answers and (wanted is None or one.name in wanted)
+        ]
 
     def answer_groups(self) -> Iterator[Group]:
         """The rows of the answer, as often as they are measured in any case."""
