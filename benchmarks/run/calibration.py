@@ -1,10 +1,10 @@
 """Whether the machine is quiet: a fixed piece of work, timed many times on each core of a run.
 
 On a quiet machine each piece takes about as long as the fastest one. Where others compute on that
-core, or the system slows it down, some take longer. A run checks that before it measures anything.
+core, or on the hardware below a virtual one, some take longer. A run checks that before it measures
+anything.
 """
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -13,10 +13,13 @@ from benchmarks.result.statistics import percentile
 from benchmarks.run.machine import pinned
 
 PIECES = 40  # on each core
+# Between two pieces, because a busy neighbour comes and goes within a second. A look at a stretch
+# would find it away sooner or later.
+SPACE = 0.05  # seconds
 ROUNDS_OF_A_PIECE = 400_000  # some milliseconds of Python
 # On a quiet machine, nine pieces of ten take at most this much longer than the fastest one.
 QUIET = 0.10
-PATIENCE = {"smoke": 0.0, "quick": 30.0, "full": 300.0}  # seconds of pauses
+PATIENCE = {"smoke": 0.0, "quick": 10.0, "full": 300.0}  # seconds of pauses
 PAUSE = 2.0  # seconds between two looks
 
 
@@ -76,14 +79,17 @@ def wait_until_quiet(
 
 def look_at(cores: Sequence[int]) -> tuple[float, float]:
     """(milliseconds of the fastest piece, the spread of the worst core)."""
-    fastest, spread = math.inf, 0.0
-    # Where no core can be chosen, look once.
-    for pin in [[core] for core in cores] or [[]]:
-        with pinned(pin):
-            times = sorted(time_a_piece() for _ in range(PIECES))
-        fastest = min(fastest, times[0])
-        spread = max(spread, percentile(times, 0.9) / times[0] - 1)
-    return fastest * 1000, spread
+    # Where no core can be chosen, look at whichever there is.
+    pins = [[core] for core in cores] or [[]]
+    times: list[list[float]] = [[] for _ in pins]
+    for _ in range(PIECES):
+        for pin, of_core in zip(pins, times, strict=True):
+            with pinned(pin):
+                of_core.append(time_a_piece())
+        time.sleep(SPACE)
+    fastest = min(map(min, times))
+    spreads = [percentile(sorted(of_core), 0.9) / min(of_core) - 1 for of_core in times]
+    return fastest * 1000, max(spreads)
 
 
 def time_a_piece() -> float:

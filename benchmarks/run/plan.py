@@ -41,7 +41,7 @@ class Effort:
 
 EFFORTS = {
     "smoke": Effort.fixed(1),
-    "quick": Effort(3, 15, 2, 1, 185.0, 215.0),
+    "quick": Effort(3, 15, 2, 1, 200.0, 215.0),
     "full": Effort(7, 25, 3, 3, 1000.0),
 }
 
