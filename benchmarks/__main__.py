@@ -20,6 +20,7 @@ from benchmarks.result.view import View
 from benchmarks.run.calibration import wait_until_quiet
 from benchmarks.run.plan import EFFORTS, Effort, Plan, descriptors_needed
 from benchmarks.run.run import Run, duration
+from benchmarks.timeline import command as timeline
 from harness import command_line, launcher, system
 from harness.server_under_test import CommandError
 
@@ -31,17 +32,32 @@ commands (without one, everything is measured):
   aa                      measure one version against itself: is the method right?
   compare A.json B.json   before and after, number by number
   report RESULT.json      pictures and page again, without measuring
+  timeline                one conversation, recorded on each server, drawn under one time axis
 Each has its own --help.
 """
 
 
 def main(arguments: list[str]) -> int:
     """Run one command and return the exit status. Whatever a user can cause is one line."""
-    commands = {"demo": _demo, "aa": _aa, "compare": _compare, "report": _report, "run": _run}
+    commands = {
+        "demo": _demo,
+        "aa": _aa,
+        "compare": _compare,
+        "report": _report,
+        "timeline": _timeline,
+        "run": _run,
+    }
     command, options = _run, arguments
     if arguments and arguments[0] in commands:
         command, options = commands[arguments[0]], arguments[1:]
-    expected = (CommandError, launcher.LaunchError, demo.DemoError, ResultError, ReportError)
+    expected = (
+        CommandError,
+        launcher.LaunchError,
+        demo.DemoError,
+        ResultError,
+        ReportError,
+        *timeline.MISTAKES,
+    )
     return command_line.run("benchmarks", lambda: command(options), expected)
 
 
@@ -102,6 +118,18 @@ def _write_report(result: Path, out: Path) -> None:
         print(path)
     if problem := pictures.pictures_available():
         _print_wrapped(problem)
+
+
+def _timeline(arguments: list[str]) -> int:
+    parser = _parser("timeline", timeline.ABOUT, timeline.SCRIPT_FORMAT)
+    timeline.add_options(parser)
+    progress = Progress()
+    try:
+        lines = timeline.run(parser.parse_args(arguments), progress.show)
+    finally:
+        progress.clear()
+    _print_wrapped(*lines)
+    return 0
 
 
 def _measuring_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:

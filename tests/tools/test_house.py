@@ -28,6 +28,7 @@ ROOMS = (
     "benchmarks.contestants",
     "benchmarks.run",
     "benchmarks.report",
+    "benchmarks.timeline",
     "benchmarks",
     "tests",
     "tests.tools",

@@ -58,7 +58,8 @@ class Stage:
         server = self._server_under_test.start(*options, **start_options)
         self.server = self._everything.enter_context(server)
         # Nothing here is worth a good-bye, and a server that does not stop would take 5 s.
-        self._everything.callback(server.process.kill)
+        if server.process:
+            self._everything.callback(server.process.kill)
 
     def connect(self) -> LineClient:
         """A client that has been greeted."""
@@ -108,7 +109,7 @@ class Stage:
 
     def log_lines(self) -> int:
         """How many lines the server's log has."""
-        return self.server.log_path.read_bytes().count(b"\n")
+        return self.server.log_path.read_bytes().count(b"\n") if self.server.log_path else 0
 
     def last_of_the_log(self, step: str = "the last line of its log") -> Row:
         """The last line of the server's log."""

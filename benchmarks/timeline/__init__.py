@@ -1,0 +1,1 @@
+"""One conversation on four concurrency models: recorded, joined and drawn under one time axis."""
