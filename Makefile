@@ -9,12 +9,13 @@ PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3
 endif
 VENV ?= .venv
 
-.PHONY: help demo test compare lint types clean
+.PHONY: help demo test compare timeline lint types clean
 
 help:
 	@echo "make demo     one conversation with all four servers, side by side (needs Python 3.11+ alone)"
 	@echo "make test     the test suite, on all four, in about five minutes"
 	@echo "make compare  what each model costs: tables, pictures and a page, in under four minutes"
+	@echo "make timeline what each server does, and when, in one conversation: pictures and pages"
 	@echo "make lint     ruff"
 	@echo "make types    mypy: what the harness, the benchmarks, the grader and the servers promise"
 	@echo "make clean    remove what these have made"
@@ -27,6 +28,9 @@ test: $(VENV)/pytest.installed
 
 compare: $(VENV)/matplotlib.installed
 	$(VENV)/bin/python -m benchmarks --quick --out results
+
+timeline: python
+	@$(PYTHON) -m benchmarks timeline --out results
 
 lint: $(VENV)/ruff.installed
 	$(VENV)/bin/ruff check .

@@ -14,7 +14,7 @@ from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.report import answer, compare, page, pictures, readme, tables, verdict
 from benchmarks.report.progress import Progress
-from benchmarks.report.source import ReportError
+from benchmarks.report.source import ReportError, open_view
 from benchmarks.result.file import ResultError, kept_name, load_result, try_folder
 from benchmarks.result.view import View
 from benchmarks.run.calibration import wait_until_quiet
@@ -26,6 +26,7 @@ from harness.server_under_test import CommandError
 
 DEFAULT_OUT = Path("results")
 ANSWER = "answer"  # for --only: the rows of the answer
+ROUNDS_OF_TWINS = {"smoke": 1, "quick": 15, "full": 15}
 OVERVIEW = """\
 commands (without one, everything is measured):
   demo                    all four servers play one conversation, side by side
@@ -136,7 +137,10 @@ def _measuring_parser(command: str, description: str, epilog: str = "") -> argpa
     parser = _parser(command, description, epilog)
     group = parser.add_mutually_exclusive_group()
     for size, meaning in (
-        ("quick", "fewer and shorter trials, under 4 minutes for everything"),
+        (
+            "quick",
+            "fewer and shorter trials: the answer, then the rest as far as 4 minutes go",
+        ),
         ("smoke", "tiny: shows that everything runs; its numbers mean nothing"),
     ):
         group.add_argument(
@@ -267,7 +271,9 @@ def _measure(
     missing: Sequence[str] = (),
 ) -> Run:
     """Make the plan, see who may be measured, say what is coming, and measure."""
-    effort = EFFORTS[options.size] if options.trials is None else Effort.fixed(options.trials)
+    effort = EFFORTS[options.size]
+    if kind == "aa" or options.trials is not None:
+        effort = Effort.fixed(options.trials or ROUNDS_OF_TWINS[options.size])
     try_folder(options.out)
     system.raise_descriptor_limit()
     experiments = [EXPERIMENTS[name] for name in options.experiments]
@@ -283,7 +289,7 @@ def _measure(
     run = Run(plan, kind, path, progress.show, missing)
     if options.resume and not path.exists():
         raise ResultError(f"there is no {path} to go on with")
-    older = load_result(path) if options.resume else None
+    older = open_view(path).result if options.resume else None
     kept = kept_name(path) if path.exists() and not options.resume else None
     try:
         run.check_conformance()
@@ -325,8 +331,8 @@ def _announcement(run: Run) -> list[str]:
     plan, described = run.plan, run.result["machine"]
     names = ", ".join(contestant.name for contestant in plan.contestants)
     lines = [
-        f"{names}: {run.trials_planned()} trials at least, in at most"
-        f" {duration(run.seconds_planned())} or so."
+        f"{names}: {run.trials_planned()} trials and more where a row needs them, in"
+        f" {duration(run.seconds_planned())} at most."
         " Every trial is kept: Ctrl-C, then --resume, goes on later.",
         *run.result["missing"],
     ]

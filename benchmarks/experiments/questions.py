@@ -7,10 +7,9 @@ from typing import Any, TypeVar
 
 from benchmarks.result.metrics import METRICS, Metric, with_unit
 from benchmarks.result.statistics import Ratio
-from benchmarks.result.view import Cell, MeasuredPoint, View
+from benchmarks.result.status import Status
+from benchmarks.result.view import COMPARED, Cell, MeasuredPoint, View
 
-# The kinds of servers that are ranked. The others stand beside them for comparison.
-COMPETING = ("ours", "small", "theirs")
 # A row is settled when the interval of each ratio to the best reaches no further than this.
 SETTLED = math.log(1.1)
 
@@ -69,11 +68,15 @@ class Question:
     def is_settled(self, point: MeasuredPoint) -> bool:
         """Whether more rounds would add little: each ratio to the best is known within 10 %.
 
-        A number that is mostly a configured timeout needs no more rounds either.
+        A number that is mostly a configured timeout needs no more rounds either. A server all of
+        whose trials were disturbed, or met a generator at its limit, does need them.
         """
         if self.about.configured:
             return True
-        ranked = point.ranking(self.metric, COMPETING)
+        cells = [cell for cell in point.cells.values() if cell.entry["kind"] in COMPARED]
+        if any(cell.status in (Status.DISTURBED, Status.CLIENT_LIMITED) for cell in cells):
+            return False
+        ranked = point.ranking(self.metric, COMPARED)
         ratios = [cell.ratio_to(ranked[0], self.metric) for cell in ranked[1:]]
         return all(ratio.reach is not None and ratio.reach <= SETTLED for ratio in ratios)
 
@@ -135,7 +138,7 @@ QUESTIONS = (
 )
 # What a comparison of two servers has beside them.
 TWO_CORES = Question(
-    "Four clients compute: works done on two cores", "", "cores", {"workers": 4}, "works_per_s"
+    "Works done per second on two cores", "", "cores", {"workers": 4}, "works_per_s"
 )
 # What explains a step, and is nobody's gain or loss.
 EXPLAINING = (

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.experiments.questions import (
-    COMPETING,
     EXPLAINING,
     QUESTIONS,
     TWO_CORES,
@@ -19,7 +18,7 @@ from benchmarks.experiments.questions import (
 from benchmarks.result.metrics import number
 from benchmarks.result.status import Refusal, Status
 from benchmarks.result.table import MARKS, Table, cell_text, compared, note_on_errors, notes_on
-from benchmarks.result.view import Cell, View
+from benchmarks.result.view import COMPARED, Cell, View
 from harness.launcher import VERSIONS
 
 TITLE = "Threads, select or asyncio?"
@@ -27,16 +26,16 @@ LOSSES_TITLE = "Where the newer model loses"
 MOST_CLIENTS = "Most clients"
 BEST = (
     "Bold (`*` in a terminal): the best of its row, and all that the measurements cannot tell from"
-    " it. Below the others: how many times the best they are, with the 95 % interval."
+    " it. Below each of the others: its number divided by the best one, with the 95 % interval."
 )
 BESIDE = {
-    "floor": "C: the same model in some two hundred lines of C, so without Python's share.",
+    "floor": "C: the cheapest of three small servers in C. It shows what is left without Python.",
     "tutorial": (
         "Tutorial server: asyncio as most tutorials write it, where each broadcast waits for the"
         " `drain()` of every client."
     ),
 }
-UNSETTLED = "Not settled (with more rounds an interval could become narrower than ±10 %)"
+UNSETTLED = "Not settled (an interval is still wider than ±10 %)"
 ECHO = (
     "v1 and v2 have no room: they answer each client alone. So a client that stops reading cannot"
     " hold up the others there."
@@ -46,8 +45,8 @@ CONFIGURED = (
     " the client is dropped."
 )
 STEP = (
-    "Bold (`*` in a terminal): the better one, where a difference is shown. Last column: how many"
-    " times the older one's number the newer one's is, with the 95 % interval. It comes from"
+    "Bold (`*` in a terminal): the better one, where a difference is shown. Last column: the"
+    " newer one's number divided by the older one's, with the 95 % interval. It comes from"
     " comparing the two round by round, so it is not exactly the ratio of the two medians. No"
     " difference shown: the interval includes 1."
 )
@@ -56,9 +55,9 @@ WAKE_UPS = "A wake-up: the server slept and runs again. A server that never slee
 
 def answer(view: View) -> Table:
     """A row for each question, a column for each version, and one to compare them with."""
-    entries = [entry for entry in view.entries if entry["kind"] in COMPETING]
+    entries = [entry for entry in view.entries if entry["kind"] in COMPARED]
     headers = ["", *(entry["label"] for entry in entries), "For comparison"]
-    table = Table(TITLE, headers, [], [BEST])
+    table = Table(TITLE, headers, [])
     statuses: dict[Status, None] = {}
     beside: set[str] = set()
     timed_out = False
@@ -68,7 +67,7 @@ def answer(view: View) -> Table:
             table.notes.append(note)
         for entry in entries:
             cell = point.cells.get(entry["id"])
-            text, is_best = compared(point, cell, question.metric, COMPETING, in_words=True)
+            text, is_best = compared(point, cell, question.metric, COMPARED, in_words=True)
             if is_best:
                 table.marks.add((len(table.rows), len(row)))
             elif cell and cell.ranks(question.metric) and (timeout := _timeout(cell, question)):
@@ -91,7 +90,9 @@ def answer(view: View) -> Table:
             columns = enumerate(known, start=1)
             table.marks.update((len(table.rows), at) for at, held in columns if held == most)
         table.rows.append([MOST_CLIENTS, *(str(capacity or "") for capacity in known), ""])
-    if len({entry["profile"] for entry in entries}) > 1:
+    if table.marks:
+        table.notes.insert(0, BEST)
+    if {"v1_threads", "v2_select"} & {entry["version"] for entry in entries}:
         table.notes.append(ECHO)
     table.notes.extend([CONFIGURED] if timed_out else [])
     table.notes.extend(note for kind, note in BESIDE.items() if kind in beside)

@@ -171,7 +171,7 @@ def against_itself(view: View) -> Table:
     notes = [
         f"Every {ROUNDS_OF_A_RUN} rounds are taken as a run of their own. A 95 % interval is wrong"
         " once in twenty times, so 5 % is right. In brackets: the 95 % interval of the share"
-        " (Wilson's)."
+        " (Wilson's). Some of the numbers come from the same trials, so it should be wider."
     ]
     if not in_all:
         notes = [f"There were {TOO_FEW}."]
@@ -183,8 +183,9 @@ def _judged(point: MeasuredPoint) -> Iterator[bool]:
     for metric in COMPARED:
         ranked = [cell for cell in point.cells.values() if cell.ranks(metric)]
         rounds = sorted({number for cell in ranked for number in cell.values[metric]})
-        for begin in range(0, len(rounds), ROUNDS_OF_A_RUN):
-            run = rounds[begin : begin + ROUNDS_OF_A_RUN]
+        runs = [rounds[at : at + ROUNDS_OF_A_RUN] for at in range(0, len(rounds), ROUNDS_OF_A_RUN)]
+        whole = [run for run in runs if len(run) == ROUNDS_OF_A_RUN]
+        for run in whole or runs:
             values = {
                 cell.server: {
                     number: cell.values[metric][number]

@@ -38,7 +38,7 @@ END_OF_NUMBERS = "<!-- /numbers -->"
 # either, `, in another.json` names a file beside the reference. `the answer, in another.json`
 # is that file's table of the answer, `v4_asyncio against itself` the A/A result beside them.
 NUMBERS = re.compile(
-    rf"(<!-- numbers:(.*)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
+    rf"(<!-- numbers:([^\n]*?)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
 )
 WANTED = re.compile(r"(?:the answer|([\w@.]+) (?:against ([\w@.]+)|alone))(?:, in (\w[\w.-]*))?")
 REFERENCE = "reference.json"
@@ -71,9 +71,7 @@ def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
 
 def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
     """The text that README, and each document beside it, has to have with this result."""
-    view, twins = open_view(result_path), twins_beside(result_path)
-    if not was_quiet(view.result):
-        raise ReportError(f"{result_path} is no reference: its machine was not quiet")
+    view, twins = open_reference(result_path), twins_beside(result_path)
     results = readme_path.parent / RESULTS
     chapters = sorted(readme_path.parent.glob(CHAPTERS))
     beside = (results, readme_path.parent / METHOD)
@@ -87,6 +85,16 @@ def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
     for path in (*documents, *chapters):
         texts[path] = with_numbers(texts[path], view, path, result_path.parent)
     return texts
+
+
+def open_reference(path: Path) -> View:
+    """The view of a result that documents may quote. Raises ReportError or ResultError."""
+    view = open_view(path)
+    if not was_quiet(view.result):
+        raise ReportError(f"{path} is no reference: its machine was not quiet")
+    if view.result["interrupted"] or view.result["finished"] is None:
+        raise ReportError(f"{path} is no reference: the run did not end")
+    return view
 
 
 def with_part(text: str, part: str, renewed_part: str, where: Path) -> str:
@@ -168,7 +176,7 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
             raise ReportError(f"{where}: numbers: there is no A/A result in {results}")
         return f"\n{markdown(twins)}\n\n"
     if another:
-        view = open_view(results / another)
+        view = open_reference(results / another)
     for server in filter(None, (newer, older)):
         if server not in view.entry_of:
             raise ReportError(

@@ -69,8 +69,8 @@ def flags(result: dict, missing: str | None = None) -> list[str]:
     if not was_quiet(result):
         spread = result["machine"]["calibration"]["spread"]
         lines.append(
-            "The machine was not quiet before this run: a fixed piece of work took up to"
-            f" {spread:.0%} longer than at its fastest."
+            "The machine was not quiet before this run: of a fixed piece of work, one in ten took"
+            f" over {spread:.0%} longer than the fastest."
         )
     return [*lines, *result["missing"], *([missing] if missing else [])]
 

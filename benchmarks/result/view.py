@@ -9,9 +9,10 @@ from benchmarks.result.statistics import Blocks, Ratio, median, paired_ratio
 from benchmarks.result.status import Refusal, Status
 
 KINDS = ("ours", "floor", "tutorial", "small", "theirs")  # in the order in which they are shown
-# A floor in C is there to be seen, not to win. It is steadier than Python, so its rounds say little
-# of the others' error.
-COMPARED = ("ours", "tutorial", "small", "theirs")
+# These are ranked. The floors in C and the tutorial server are there to be seen, not to win. They
+# take part in the first rounds only, and the floors are steadier than Python, so their rounds say
+# little of the others' error.
+COMPARED = ("ours", "small", "theirs")
 
 
 @dataclass(eq=False)
@@ -116,10 +117,13 @@ class MeasuredPoint(dict[str, Any]):
         That is so of one server alone, and of fewer rounds than an interval takes.
         """
         ranked = self.ranking(metric, kinds)
-        ratios = [cell.ratio_to(ranked[0], metric) for cell in ranked]
-        if all(ratio.low is None for ratio in ratios[1:]):
-            return []
-        return [cell for cell, ratio in zip(ranked, ratios, strict=True) if not ratio.shown]
+        known = [
+            (cell, ratio)
+            for cell in ranked[1:]
+            if (ratio := cell.ratio_to(ranked[0], metric)).low is not None
+        ]
+        alike = [cell for cell, ratio in known if not ratio.shown]
+        return [ranked[0], *alike] if known else []
 
 
 class View:

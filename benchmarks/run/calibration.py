@@ -19,7 +19,7 @@ SPACE = 0.05  # seconds
 ROUNDS_OF_A_PIECE = 400_000  # some milliseconds of Python
 # On a quiet machine, nine pieces of ten take at most this much longer than the fastest one.
 QUIET = 0.10
-PATIENCE = {"smoke": 0.0, "quick": 10.0, "full": 300.0}  # seconds of pauses
+PATIENCE = {"smoke": 0.0, "quick": 10.0, "full": 300.0}  # seconds of pauses and further looks
 PAUSE = 2.0  # seconds between two looks
 
 
@@ -49,8 +49,8 @@ class Calibration:
         if self.is_quiet:
             return f"The machine is quiet: {found}."
         return (
-            f"The machine is not quiet after {self.waited_s:.0f} s of waiting: {found}, and"
-            f" {QUIET:.0%} would be quiet. The numbers will say less."
+            f"The machine is not quiet after {self.waited_s:.0f} s of waiting: {found};"
+            f" the limit is {QUIET:.0%}. The numbers will say less."
         )
 
 
@@ -65,16 +65,18 @@ def wait_until_quiet(
     look = look or look_at
     waited = 0.0
     while True:
+        began = time.monotonic()
         fastest, spread = look(cores)
+        took = time.monotonic() - began
         is_quiet = spread <= QUIET
         if is_quiet or waited >= PATIENCE[size]:
             return Calibration(round(fastest, 3), round(spread, 3), is_quiet, waited)
         report(
             f"waiting for a quiet machine: nine pieces of ten took up to {spread:.1%} longer than"
-            f" the fastest, and {QUIET:.0%} would be quiet"
+            f" the fastest; the limit is {QUIET:.0%}"
         )
         sleep(PAUSE)
-        waited += PAUSE
+        waited = round(waited + PAUSE + took, 1)
 
 
 def look_at(cores: Sequence[int]) -> tuple[float, float]:

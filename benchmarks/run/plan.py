@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.experiment import Experiment, Parameters, Point
-from benchmarks.experiments.questions import COMPETING, QUESTIONS
+from benchmarks.experiments.questions import QUESTIONS
+from benchmarks.result.view import COMPARED
 from benchmarks.run import machine
 
 OVERHEAD_SECONDS = 0.25  # of a trial besides its load: two processes are started and stopped
@@ -19,7 +20,7 @@ SPARE_DESCRIPTORS = 64
 
 @dataclass(frozen=True)
 class Effort:
-    """How many rounds a run measures, and when it stops adding some; times since its begin.
+    """How many rounds a run measures, and when it stops adding some; times since it measures.
 
     The rows of the answer come first: `rounds` at least, then more, up to `most_rounds` each, until
     they are settled or it is `answer_until_s`. All other points have `other_rounds`, while there is
@@ -41,7 +42,7 @@ class Effort:
 
 EFFORTS = {
     "smoke": Effort.fixed(1),
-    "quick": Effort(3, 15, 2, 1, 200.0, 215.0),
+    "quick": Effort(3, 15, 2, 1, 190.0, 208.0),
     "full": Effort(7, 25, 3, 3, 1000.0),
 }
 
@@ -73,6 +74,7 @@ class Plan:
             experiment
             for experiment in self.experiments
             if 0 < len(self.cores(experiment)[0]) < experiment.server_cores
+            and (self.beside_the_answer is None or experiment.name in self.beside_the_answer)
         ]
         self.experiments = [one for one in self.experiments if one not in self.left_out]
 
@@ -122,7 +124,7 @@ class Plan:
             one
             for one in self.contestants
             if experiment.measures(one.profile, one.kind, point)
-            and (one.kind in COMPETING or number < self.effort.beside_rounds)
+            and (one.kind in COMPARED or number < self.effort.beside_rounds)
         ]
         turn = number % max(1, len(servers))
         return servers[turn:] + servers[:turn]

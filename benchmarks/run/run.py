@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.catalogue import EXPERIMENTS
+from benchmarks.experiments.experiment import Experiment, Point
 from benchmarks.experiments.questions import unsettled
 from benchmarks.result.file import SCHEMA, ResultError, write_result
 from benchmarks.result.status import Outcome, Refusal, Status
@@ -51,7 +52,9 @@ class Run:
         self.plan = plan
         self.path = path
         self.report = report
+        # When it began to measure, or would have, had it measured in one go all that is there.
         self.began = time.monotonic()
+        self.spent = 0.0
         # Trials in the file.
         self.saved = 0
         self.total = 0.0
@@ -84,7 +87,10 @@ class Run:
                 row for row in older["refusals"] if Refusal.of_row(row) is Refusal.SERVER_FULL
             ],
         }
+        # This machine may allow more of them now.
+        self.result["machine"] = older["machine"] | {"descriptors": fresh["machine"]["descriptors"]}
         self.saved = len(older["trials"])
+        self.spent = sum(trial["took_s"] for trial in older["trials"])
 
     def everything(self, on_answer: Callable[[], None]) -> None:
         """Run what is missing: the rows of the answer, then `on_answer`, then the rest.
@@ -93,22 +99,51 @@ class Run:
         """
         try:
             self.save()
+            self.began = time.monotonic() - self.spent
             self.total = self.seconds_planned()
             repeats = math.ceil(self.trials_planned() * REPEATS_SHARE)
             self.repeats_left = max(repeats, REPEATS_LIMITS[self.plan.size])
-            for group in self.plan.answer_groups():
+            for group in (*self.plan.answer_groups(), *self.added_before()):
                 if self.to_do(group):
                     self.measure(group)
             self.add_rounds()
+            others = [group for group in self.plan.other_groups() if self.to_do(group)]
+            self.total = self.done_planned + sum(map(self.seconds, others))
             on_answer()
-            for group in self.plan.other_groups():
-                if self.to_do(group) and self.is_time_for(group, self.plan.effort.ends_s):
+            left_out = []
+            for group in others:
+                if self.is_time_for(group, self.plan.effort.ends_s):
                     self.measure(group)
+                else:
+                    left_out.append(group)
+            self.note_left_out(left_out)
         except KeyboardInterrupt:
             self.result["interrupted"] = True
         self.result["finished"] = timestamp()
         self.result["machine"]["load_after"] = machine.load_average()
         self.save()
+
+    def added_before(self) -> list[Group]:
+        """The rounds of the answer's rows that an earlier run has added to the planned ones."""
+        return [
+            Group(experiment, number, point)
+            for experiment, point in self.plan.answer_points()
+            for number in range(self.plan.effort.rounds, self.rounds_at(experiment, point))
+        ]
+
+    def rounds_at(self, experiment: Experiment, point: Point) -> int:
+        """How many rounds a point has so far."""
+        rows = self.rows("trials", Group(experiment, 0, point))
+        return max((row["round"] + 1 for row in rows), default=0)
+
+    def note_left_out(self, groups: Sequence[Group]) -> None:
+        """Say which experiments have less than was planned, because the time was over."""
+        if groups:
+            names = ", ".join(dict.fromkeys(group.experiment.name for group in groups))
+            self.result["missing"].append(
+                f"The time was over before all rounds of these: {names}. A full run measures them,"
+                " and so does --only."
+            )
 
     def add_rounds(self) -> None:
         """Measure the rows of the answer on until they are settled, or the time for that is over.
@@ -125,6 +160,7 @@ class Run:
             ]
             if not groups:
                 return
+            self.repeats_left += 1
             self.measure(min(groups, key=lambda group: group.round * self.seconds(group)))
 
     def unsettled(self) -> list[Group]:
@@ -132,9 +168,9 @@ class Run:
         groups = []
         for question, point in unsettled(View(self.result)):
             experiment = EXPERIMENTS[question.experiment]
-            group = Group(experiment, 0, dict(point))
-            rounds = 1 + max(row["round"] for row in self.rows("trials", group))
-            groups.append(group._replace(round=rounds))
+            group = Group(experiment, self.rounds_at(experiment, dict(point)), dict(point))
+            if self.wanted(group):
+                groups.append(group)
         return groups
 
     def is_time_for(self, group: Group, until_s: float) -> bool:
@@ -204,9 +240,13 @@ class Run:
 
     def seconds_planned(self) -> float:
         """About how long the run takes at most, with all the rounds that it may add."""
+        effort = self.plan.effort
         answer = sum(self.seconds(one) for one in self.plan.answer_groups() if self.to_do(one))
         others = sum(self.seconds(one) for one in self.plan.other_groups() if self.to_do(one))
-        return min(max(answer, self.plan.effort.answer_until_s) + others, self.plan.effort.ends_s)
+        # Every row could have as many rounds as there may be, as long as there is time.
+        most = answer * effort.most_rounds / effort.rounds
+        until = min(max(answer, effort.answer_until_s - self.spent), most)
+        return min(until + others, effort.ends_s)
 
     def to_do(self, group: Group) -> bool:
         """Whether a trial of this group is missing, or has stayed disturbed.
@@ -329,7 +369,8 @@ class Run:
     def progress(self, group: Group, contestant: Contestant) -> str:
         passed = time.monotonic() - self.began
         pace = self.done_actual / self.done_planned if self.done_planned > 5 else 1.0
-        left = min(max(0.0, self.total - self.done_planned) * pace, self.plan.effort.ends_s)
+        left = max(0.0, self.total - self.done_planned) * pace
+        left = min(left, max(1.0, self.plan.effort.ends_s - passed))
         where = f"{group.experiment.name} ({describe(group.point)}), {contestant.name}"
         return (
             f"{passed / (passed + left):4.0%}  at most {duration(left)} left,"
@@ -358,6 +399,7 @@ def new_result(plan: Plan, kind: str, missing: Sequence[str]) -> dict:
         "parameters": {
             "rounds": plan.effort.rounds,
             "effort": _finite(asdict(plan.effort)),
+            "beside_the_answer": plan.beside_the_answer,
             "wait_limit": WAIT_LIMITS[plan.size],
             "repeats_limit": REPEATS_LIMITS[plan.size],
             "patience_s": plan.patience,

@@ -31,7 +31,7 @@ class Lesson:
 def figure_of(lesson: Lesson, schedules: Sequence[Schedule]) -> Figure:
     """What is drawn of these schedules, with how late the player was."""
     late = max((schedule.lateness for schedule in schedules), default=0)
-    notes = [f"The player sent each line at most {in_short(late)} late."]
+    notes = [f"The lines of the script were sent at most {in_short(late)} late."]
     if late > LATE_NS:
         notes.append("That is much: the machine was busy, and the times here say little.")
     said = [lesson.said(schedule) for schedule in schedules]
@@ -49,7 +49,7 @@ def waits_for_pongs(schedule: Schedule) -> str:
     """The longest waits, by what happened meanwhile."""
     waits = pong_waits(schedule)
     parts = [f"{in_short(wait)} {when}" for when, wait in waits.items() if wait is not None]
-    return f"a pong took up to {', '.join(parts)}" if parts else ""
+    return f"a /ping took up to {', '.join(parts)}" if parts else ""
 
 
 def median_line(schedule: Schedule) -> Way | None:

@@ -47,7 +47,7 @@ function draw() {
   svg.setAttribute("viewBox", `0 0 ${chart.clientWidth} ${bottom + AXIS}`);
   svg.innerHTML = '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     + '<line class="hatch" y2="5"/></pattern><pattern id="lock" width="4" height="4" patternUnits="userSpaceOnUse">'
-    + '<rect class="ready" width="2" height="4"/></pattern></defs>'
+    + '<rect class="stripe" width="2" height="4"/></pattern></defs>'
     + `<clipPath id="axis"><rect x="${left()}" y="0" width="${width()}" height="${bottom}"/></clipPath>`;
   for (const panel of FIGURE.panels) drawHeading(panel, svg);
   for (const row of rows) row.lane ? drawLane(row, svg) : drawClient(row, svg);

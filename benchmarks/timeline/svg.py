@@ -166,7 +166,7 @@ MARKERS = (
     '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse"'
     ' patternTransform="rotate(45)"><line class="hatch" y2="5"/></pattern>'
     '<pattern id="lock" width="4" height="4" patternUnits="userSpaceOnUse">'
-    '<rect class="ready" width="2" height="4"/></pattern></defs>'
+    '<rect class="ink" width="2" height="4"/></pattern></defs>'
 )
 
 
@@ -188,21 +188,30 @@ class Panel:
         return end > self.window.start and start < self.window.end
 
     def announce(self) -> None:
-        """Above all: who says what, where there is room for it. Pings go without saying."""
-        taken = 0.0
-        joins = [way for way in self.schedule.ways if way.message.text.startswith("joins as ")]
-        for way in self.schedule.ways:
-            text = f"{way.message.client}: {way.message.text}"
-            if way in joins:
-                text = "all join" if way is joins[0] and len(joins) > 1 else ""
-            is_seen = self.window.start <= way.at <= self.window.end
-            if not text or not is_seen or way.message.text.startswith("/ping"):
-                continue
+        """Above all: who says what, where there is room for it; first what the bands stand for."""
+        taken: list[tuple[float, float]] = []
+        for at, text in [*self.bands(), *self.lines()]:
             half = text_width(text, "small") / 2
-            x = max(self.x(way.at), half)
-            if x - half >= taken:
+            x = min(max(self.x(at), half + 2), self.canvas.width - half - 2)
+            if all(x + half < start or end < x - half for start, end in taken):
                 self.canvas.text(x, 14, text, "small quiet", "middle")
-                taken = x + half
+                taken.append((x - half, x + half))
+
+    def bands(self) -> Iterator[tuple[int, str]]:
+        """The middle of each band, and its name."""
+        for text, start, end in bands_of(self.schedule):
+            if self.is_seen(start, end):
+                yield (max(start, self.window.start) + min(end, self.window.end)) // 2, text
+
+    def lines(self) -> Iterator[tuple[int, str]]:
+        """When each line was sent, and the line. Pings go without saying."""
+        joins = [way for way in self.schedule.ways if way.message.text.startswith("joins as ")]
+        if len(joins) > 1 and self.is_seen(joins[0].at, joins[-1].at + 1):
+            yield joins[0].at, "all join"
+        for way in self.schedule.ways:
+            is_seen = self.window.start <= way.at <= self.window.end
+            if is_seen and way not in joins and not way.message.text.startswith("/ping"):
+                yield way.at, f"{way.message.client}: {way.message.text}"
 
     def draw(self, top: float, said: str) -> float:
         """Everything below this y; returns where it ends."""
@@ -246,6 +255,10 @@ class Panel:
             self.canvas.rect(x, y, width, height, name)
         for block in lane.blocks:
             self.label(block, y + height / 2 + 4)
+        asleep = [b for b in lane.blocks if b.kind is Kind.ASLEEP and self.is_seen(b.start, b.end)]
+        if asleep:
+            longest = max(asleep, key=lambda b: self.x(b.end) - self.x(b.start))
+            self.label(longest, y + height / 2 + 4, True)
         return y + height + GAP
 
     def merged(self, blocks: Sequence[Block]) -> Iterator[tuple[float, float, str]]:
@@ -275,13 +288,16 @@ class Panel:
         colour = "itself" if number is None else f"c{number}"
         return f"{colour} call" if block.kind is Kind.CALL else colour
 
-    def label(self, block: Block, y: float) -> None:
-        """What a block does, where there is room for it."""
+    def label(self, block: Block, y: float, is_longest: bool = False) -> None:
+        """What a block does, where there is room for it. Of the sleeps only the longest says it."""
         texts, name = [], "small inside"
         if block.kind is Kind.PYTHON and block.client:
             texts = [f"{block.detail or 'Python'} for {block.client}", block.client]
-        elif block.kind is Kind.ASLEEP and block.detail.startswith("send()"):
+        elif block.kind is Kind.ASLEEP and block.detail.startswith("send()") and not is_longest:
             texts, name = [f"asleep in {block.detail}"], "small ink"
+        elif is_longest and not block.detail.startswith("send()"):
+            is_call = block.detail.endswith("()")
+            texts, name = [f"asleep in {block.detail}" if is_call else "asleep"], "small quiet"
         start, end = self.x(block.start), self.x(block.end)
         for text in texts:
             if end - start > text_width(text, name) + WIDE_ENOUGH:
@@ -374,13 +390,14 @@ def _axis(figure: Figure, canvas: Canvas, y: float) -> float:
 
 # What the looks of blocks mean.
 LEGEND_ENTRIES = (
+    ("c0 bar", "a line is on its way: from the dot to its answer (arrows: to the others)"),
     ("asleep", "asleep in a call"),
     ("ready", "could run, does not yet (scheduler or interpreter's lock)"),
     ("c0", "runs Python for the client of that colour"),
     ("c0 call", "in a system call for that client"),
     ("itself", "the server itself"),
-    ("waiting", "waits for a lock"),
-    ("deaf", "deaf: does not read"),
+    ("waiting", "waits for a lock of the server"),
+    ("deaf", "does not read"),
 )
 
 
@@ -399,14 +416,19 @@ def _legend(canvas: Canvas, y: float) -> float:
 
 def _bands(figure: Figure, canvas: Canvas, bottom: float) -> None:
     """Behind all panels: while somebody's /work is under way by the script, and one is deaf."""
-    schedule = figure.schedules[0]
-    panel = Panel(schedule, figure.windows[0], canvas)
-    spans = [(start, end) for _, start, end in schedule.deaf]
-    for way in schedule.ways:
-        command, _, argument = way.message.text.partition(" ")
-        if command == "/work" and argument.isdecimal():
-            spans.append((way.at, way.at + int(argument) * 1_000_000))
-    for start, end in spans:
+    panel = Panel(figure.schedules[0], figure.windows[0], canvas)
+    for _, start, end in bands_of(figure.schedules[0]):
         if panel.is_seen(start, end):
             x = panel.x(start)
             canvas.rect(x, TOP, panel.x(end) - x, bottom - TOP, "band")
+
+
+def bands_of(schedule: Schedule) -> Iterator[tuple[str, int, int]]:
+    """What goes on behind all panels: work, for as long as was asked for, and deafness."""
+    for way in schedule.ways:
+        command, _, argument = way.message.text.partition(" ")
+        if command == "/work" and argument.isdecimal():
+            text = f"{way.message.client}: {way.message.text}"
+            yield text, way.at, way.at + int(argument) * 1_000_000
+    for name, start, end in schedule.deaf:
+        yield f"{name} does not read", start, end

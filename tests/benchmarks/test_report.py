@@ -553,4 +553,5 @@ def test_a_sentence_that_does_not_hold_is_found(full) -> None:
     assert said.startswith("contradicted: a message at chat load, v2_select better than v1_threads")
     far_off = verdict.Claim(CHAT_LOAD, "v1_threads", "v2_select", (5.0, 9.0))
     (said,) = verdict.untrue(verdict.Sentence("No.", (far_off,)), view)
+    assert said.startswith("true, but by another factor: a message at chat load")
     assert said.endswith("where 5 to 9 times is claimed")

@@ -52,7 +52,7 @@ INDEPENDENT = re.compile(
 )
 PYTEST = re.compile(r"(\.venv/bin/python|python3) -m pytest\b")
 # These are only asked what they would do.
-DRY = ("make test", "make compare")
+DRY = ("make test", "make compare", "make timeline")
 # Programs that a system may lack.
 PROGRAM = re.compile(r"\b(?:diff|grep|make|nc|ps|ss|strace|timeout)\b(?! *=)")
 
