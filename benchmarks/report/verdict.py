@@ -98,8 +98,8 @@ V1, V2, V3, V4 = "v1_threads", "v2_select", "v3_broadcast", "v4_asyncio"
 VERDICT_TITLE = "What the reference run says, and whether this run confirms it:"
 VERDICT = (
     Sentence(
-        "At a chat's load, where most messages come alone, asyncio is the most expensive: a message costs"
-        " it about a third more CPU time than it costs threads or a select() loop.",
+        "At a chat's load, where most messages come alone, asyncio is the most expensive: a message"
+        " costs it about a third more CPU time than it costs threads or a select() loop.",
         (
             Claim(CHAT_LOAD, V1, V4, (1.1, 1.7)),
             Claim(CHAT_LOAD, V2, V4, (1.1, 1.7)),
@@ -140,8 +140,8 @@ VERDICT = (
         ),
     ),
     Sentence(
-        "Clients that come and go cost a select() loop least, and it lets a rush of them in soonest."
-        " A line to a room costs it less than it costs asyncio.",
+        "Clients that come and go cost a select() loop least, and it lets a rush in soonest. A line"
+        " to a room costs it less than it costs asyncio.",
         (
             Claim(COME_AND_GO, V2, V1, (1.2, 3.0)),
             Claim(COME_AND_GO, V2, V4, (1.2, 4.0)),

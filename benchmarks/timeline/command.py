@@ -1,12 +1,15 @@
 """`python3 -m benchmarks timeline`: record a conversation on each server, and draw it."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.contestants.lineup import versions_named
+from benchmarks.load.probe import has_process_clock
+from benchmarks.result.file import try_folder
 from benchmarks.timeline import page, svg
 from benchmarks.timeline.figures import (
     LATE_NS,
@@ -21,7 +24,8 @@ from benchmarks.timeline.player import PlayError
 from benchmarks.timeline.record import Recorded, RecordingError, load, record, save
 from benchmarks.timeline.script import ScriptError, read_script
 from benchmarks.timeline.svg import in_short
-from harness.server_under_test import PORT, CommandError, ServerUnderTest
+from harness.command_line import printable
+from harness.server_under_test import FAILURES, PORT, CommandError, ServerUnderTest
 from tests.zoo.catalogue import ZooError, find_bug
 from tests.zoo.stage import program_under_test
 
@@ -77,8 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Callable[[str], None]) -> list[str]:
     """Do what the options say; returns what is to be printed. Raises one line for each mistake."""
-    if options.tries < 1:
-        raise CommandError("--tries: at least 1")
+    _refuse_what_does_not_fit(options)
     if options.draw:
         head, recorded = load(options.draw)
         return draw(_lesson(head["lesson"]), recorded, options.out)
@@ -86,15 +89,39 @@ def run(options: argparse.Namespace, report: Callable[[str], None]) -> list[str]
     with ExitStack() as until_done:
         servers = _servers(options, until_done)
         for lesson in _lessons(options):
-            script = options.script or lesson.script
-            steps = read_script(script)
+            text, steps = read_script(options.script or lesson.script)
+            try_folder(options.out)
             recorded = [record(server, steps, options.tries, report) for server in servers]
-            text = script.read_text(encoding="utf-8")
-            lines += draw(lesson, recorded, options.out, text, options.tries)
+            save(options.out / f"{lesson.name}.json", lesson.name, text, options.tries, recorded)
+            lines += draw(lesson, recorded, options.out)
         for server in servers:
             report(f"{server.name}: what the recorder costs")
-            lines.append(overhead_of(server).text)
+            lines.append(_cost_of(server))
     return lines
+
+
+def _refuse_what_does_not_fit(options: argparse.Namespace) -> None:
+    """Raise CommandError for options that contradict each other, or this system."""
+    if os.name == "nt":
+        raise CommandError("timeline: a server can be recorded on Linux and macOS only")
+    if options.tries < 1:
+        raise CommandError("--tries: at least 1")
+    for names in (("server", "zoo", "versions", "draw"), ("figure", "script", "draw")):
+        given = [f"--{name}" for name in names if getattr(options, name)]
+        if len(given) > 1:
+            raise CommandError(f"{' and '.join(given)} do not go together")
+
+
+def _cost_of(server: ServerUnderTest) -> str:
+    """What the recorder costs a server, or why that is not known."""
+    if not has_process_clock():
+        return f"{server.name}: this system has no clock that tells what the recorder costs"
+    try:
+        return overhead_of(server).text
+    # It was recorded all the same.
+    except FAILURES as error:
+        reason = printable(f"{error or type(error).__name__}")
+        return f"{server.name}: what the recorder costs could not be measured: {reason}"
 
 
 def _lessons(options: argparse.Namespace) -> list[Lesson]:
@@ -112,15 +139,13 @@ def _lesson(name: str) -> Lesson:
 
 def _servers(options: argparse.Namespace, until_done: ExitStack) -> list[ServerUnderTest]:
     """Those that are recorded. Raises CommandError or ZooError."""
-    if options.server and options.zoo:
-        raise CommandError("--server and --zoo do not go together")
     if options.server:
         server = ServerUnderTest("your server", options.profile, options.server)
         server.require(PORT)
         if not server.takes_a_preparation:
             raise CommandError(
-                "--server: only a Python program can be recorded, such as"
-                f" 'python3 my_server.py --port {PORT}'"
+                "--server: only a Python program can be recorded, its file right behind the"
+                f" interpreter: 'python3 my_server.py --port {PORT}'"
             )
         return [server]
     if options.zoo:
@@ -131,16 +156,15 @@ def _servers(options: argparse.Namespace, until_done: ExitStack) -> list[ServerU
     return [ServerUnderTest.ours(version) for version in versions_named(options.versions)]
 
 
-def draw(
-    lesson: Lesson,
-    recorded: Sequence[Recorded],
-    out: Path,
-    script: str | None = None,
-    tries: int = 1,
-) -> list[str]:
-    """Write the picture, the page and, if it is a new one, the recording; returns their names."""
+def draw(lesson: Lesson, recorded: Sequence[Recorded], out: Path) -> list[str]:
+    """Write the pictures and the page; returns what is to be said, and their names."""
     schedules = [one.schedule for one in recorded]
-    figure = figure_of(lesson, schedules)
+    never = [
+        f"{one.name}: {len(one.play.missing)} lines never came, the first to {client}: {line}"
+        for one in recorded
+        for client, line in one.play.missing[:1]
+    ]
+    figure = figure_of(lesson, schedules, never)
     paths = {
         out / f"{lesson.name}.svg": svg.draw(figure),
         out / f"{lesson.name}-narrow.svg": svg.draw(figure, svg.NARROW),
@@ -153,11 +177,9 @@ def draw(
             path.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise RecordingError(f"cannot write into {out}: {error.strerror}") from None
-    if script is not None:
-        save(out / f"{lesson.name}.json", lesson.name, script, tries, recorded)
     for schedule in schedules:
         late = f"{schedule.name}: sent at most {in_short(schedule.lateness)} late"
         if schedule.lateness > LATE_NS:
             late += ": the machine is busy, and this recording says little"
         lines.append(late + (f"; it ended early: {schedule.cut}" if schedule.cut else ""))
-    return [*lines, *map(str, paths)]
+    return [*lines, *never, *map(str, paths)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.timeline.schedule import Schedule, Way
+from benchmarks.timeline.script import Action
 from benchmarks.timeline.svg import Figure, Window, in_short, pong_waits
 
 SCRIPTS = Path(__file__).with_name("scripts")
@@ -28,12 +29,13 @@ class Lesson:
         return SCRIPTS / f"{self.name}.txt"
 
 
-def figure_of(lesson: Lesson, schedules: Sequence[Schedule]) -> Figure:
-    """What is drawn of these schedules, with how late the player was."""
+def figure_of(lesson: Lesson, schedules: Sequence[Schedule], further: Sequence[str] = ()) -> Figure:
+    """What is drawn of these schedules, with how late the player was, and `further` notes."""
     late = max((schedule.lateness for schedule in schedules), default=0)
     notes = [f"The lines of the script were sent at most {in_short(late)} late."]
     if late > LATE_NS:
         notes.append("That is much: the machine was busy, and the times here say little.")
+    notes += further
     said = [lesson.said(schedule) for schedule in schedules]
     windows = lesson.windows(schedules)
     return Figure(lesson.name, lesson.title, schedules, windows, lesson.unit, said, notes)
@@ -54,7 +56,11 @@ def waits_for_pongs(schedule: Schedule) -> str:
 
 def median_line(schedule: Schedule) -> Way | None:
     """Of the lines that were said again and again, the one that took the median time."""
-    said = [way for way in schedule.ways if way.message.text.startswith("line ") and way.answered]
+    said = [
+        way
+        for way in schedule.ways
+        if way.message.action is Action.SAYS and not way.message.command and way.answered
+    ]
     if not said:
         return None
     times = {id(way): (way.answered or 0) - way.at for way in said}
@@ -88,7 +94,7 @@ def around_the_ping(schedules: Sequence[Schedule]) -> list[Window]:
     """Some milliseconds around the ping beside the work."""
     windows = []
     for schedule in schedules:
-        pings = [way.at for way in schedule.ways if way.message.text.startswith("/ping")]
+        pings = [way.at for way in schedule.ways if way.message.command == "/ping"]
         at = pings[0] if pings else 0
         windows.append(Window(at - BEFORE_NS, at + AFTER_NS, at))
     return windows

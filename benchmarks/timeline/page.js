@@ -16,7 +16,7 @@ function xOf(time, panel) {
 }
 function timeAt(x) { return seen[0] + (x - left()) / width() * (seen[1] - seen[0]); }
 function inShort(ns) {
-  if (ns < 1e6) return `${(ns / 1e3).toFixed(ns < 1e4 ? 1 : 0)} µs`;
+  if (Math.abs(ns) < 1e6) return `${(ns / 1e3).toFixed(Math.abs(ns) < 1e4 ? 1 : 0)} µs`;
   return `${(ns / 1e6).toFixed(ns < 1e7 ? 2 : 1)} ms`;
 }
 function element(name, attributes, parent, text) {
@@ -44,6 +44,7 @@ function draw() {
   for (const panel of FIGURE.panels) bottom = layOut(panel, bottom) + 10;
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("height", bottom + AXIS);
+  svg.setAttribute("aria-hidden", "true");
   svg.setAttribute("viewBox", `0 0 ${chart.clientWidth} ${bottom + AXIS}`);
   svg.innerHTML = '<defs><pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
     + '<line class="hatch" y2="5"/></pattern><pattern id="lock" width="4" height="4" patternUnits="userSpaceOnUse">'
@@ -142,7 +143,7 @@ function middleOf(panel, client) {
 function drawAxis(svg, y) {
   const unit = FIGURE.unit === "µs" ? 1e3 : 1e6, span = (seen[1] - seen[0]) / unit;
   const power = 10 ** Math.floor(Math.log10(span / 4));
-  const step = [1, 2, 5, 10].map(times => times * power).find(one => span / one <= Math.max(3, width() / 80));
+  const step = [1, 2, 5, 10, 20, 50].map(times => times * power).find(one => span / one <= Math.max(3, width() / 80));
   const digits = Math.max(0, -Math.floor(Math.log10(step)));
   element("text", {x: left() - 5, y: y + 14, "text-anchor": "end"}, svg, FIGURE.unit);
   for (let tick = Math.ceil(seen[0] / unit / step); tick * step * unit <= seen[1]; tick++) {
@@ -156,18 +157,21 @@ function drawFocus(svg) {
   const x = xOf(row.lane ? item.start : item.at, row.panel) - (row.lane ? 1 : 6);
   const end = row.lane ? xOf(item.end, row.panel) + 1 : x + 12;
   const y = rows.find(one => one.panel === row.panel && one.lane === row.lane && one.client === row.client).y;
-  element("rect", {x, y: y - 1, width: Math.max(3, end - x), height: height + 2, class: "focus"}, svg);
+  const clipped = element("g", {"clip-path": "url(#axis)"}, svg);
+  element("rect", {x, y: y - 1, width: Math.max(3, end - x), height: height + 2, class: "focus"}, clipped);
 }
 function isSeen(start, end, panel) { return end - panel.zero > seen[0] && start - panel.zero < seen[1]; }
 
 // What an item is, in words
 
-const KINDS = {asleep: "asleep in", ready: "could run but does not yet, after", python: "runs Python", call: "in", lock: "waits for"};
+const KINDS = {asleep: "asleep in", ready: "could run but does not yet, after", call: "in", lock: "waits for"};
 function describe(row, item) {
   const panel = row.panel, begin = row.lane ? item.start : item.at;
-  const when = `at ${inShort(begin - panel.zero)}`.replace("at -", "before 0 by ");
+  const when = `at ${inShort(begin - panel.zero)}`;
   if (row.lane) {
-    const what = item.kind === "python" && item.detail ? `runs ${item.detail}` : `${KINDS[item.kind]} ${item.kind === "python" ? "" : item.detail}`.trim();
+    let what = `${KINDS[item.kind]} ${item.detail}`;
+    if (item.kind === "python") what = item.detail ? `runs ${item.detail}` : "runs Python";
+    if (item.kind === "asleep" && !item.detail) what = "asleep";
     return `${panel.name}, ${row.lane.name}: ${what}${item.client ? ` for ${item.client}` : ""}, ${when}, for ${inShort(item.end - item.start)}`;
   }
   const there = item.deliveries.map(([who, at]) => `${who} has it after ${inShort(at - item.at)}`);
@@ -184,7 +188,8 @@ function look(from, to) {
   draw();
 }
 function zoom(factor, x = left() + width() / 2) {
-  const at = timeAt(x), share = (at - seen[0]) / (seen[1] - seen[0]), span = (seen[1] - seen[0]) * factor;
+  const at = timeAt(x), share = (at - seen[0]) / (seen[1] - seen[0]);
+  const span = Math.min(whole[1] - whole[0], Math.max(LEAST_SPAN, (seen[1] - seen[0]) * factor));
   look(at - share * span, at - share * span + span);
 }
 function move(pixels) {
@@ -194,12 +199,13 @@ function move(pixels) {
 function focusOn(row, item) {
   focus = {row, item};
   const time = (row.lane ? item.start : item.at) - row.panel.zero, span = seen[1] - seen[0];
-  if (time < seen[0] || time > seen[1]) look(time - span / 2, time + span / 2); else draw();
+  const isShown = row.lane ? isSeen(item.start, item.end, row.panel) : time >= seen[0] && time <= seen[1];
+  if (isShown) draw(); else look(time - span / 2, time + span / 2);
   show(row, item);
 }
 function step(by) {
   if (!focus) return focusOn(...firstItem(rows[0]));
-  const items = focus.row.items, at = items.indexOf(focus.item);
+  const items = within(focus.row), at = items.indexOf(focus.item);
   focusOn(focus.row, items[Math.min(items.length - 1, Math.max(0, at + by))]);
 }
 function changeRow(by) {
@@ -208,10 +214,18 @@ function changeRow(by) {
   const now = rows.findIndex(row => row.panel === focus.row.panel && row.lane === focus.row.lane && row.client === focus.row.client);
   for (let at = now + by; rows[at]; at += by) {
     const row = rows[at];
-    if (!row.items.length) continue;
+    const items = within(row);
+    if (!items.length) continue;
     const far = item => Math.abs((row.lane ? item.start : item.at) - row.panel.zero - time);
-    return focusOn(row, row.items.reduce((one, other) => far(other) < far(one) ? other : one));
+    return focusOn(row, items.reduce((one, other) => far(other) < far(one) ? other : one));
   }
+}
+// The items of a row that lie in what can be shown.
+function within(row) {
+  return row.items.filter(item => {
+    const start = (row.lane ? item.start : item.at) - row.panel.zero, end = row.lane ? item.end - row.panel.zero : start;
+    return end >= whole[0] && start <= whole[1];
+  });
 }
 function firstItem(row) {
   return [row, row.items.find(item => isSeen(row.lane ? item.start : item.at, row.lane ? item.end : item.at + 1, row.panel)) || row.items[0]];
@@ -246,7 +260,7 @@ const KEYS = {
   "ArrowUp": () => changeRow(-1), "ArrowDown": () => changeRow(1),
 };
 chart.addEventListener("keydown", event => {
-  if (!KEYS[event.key] || event.ctrlKey || event.metaKey) return;
+  if (!KEYS[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
   KEYS[event.key](event);
 });
@@ -258,10 +272,13 @@ chart.addEventListener("wheel", event => {
 const pointers = new Map();
 let travelled = 0;
 chart.addEventListener("pointerdown", event => {
+  if (event.button) return;
   pointers.set(event.pointerId, event.clientX);
   if (pointers.size === 1) travelled = 0;
 });
 addEventListener("pointermove", event => {
+  // A menu may have swallowed the end of a drag.
+  if (!event.buttons) pointers.delete(event.pointerId);
   const before = pointers.get(event.pointerId);
   if (before === undefined) {
     const found = chart.contains(event.target) && itemAt(event);
@@ -288,5 +305,11 @@ document.getElementById("buttons").addEventListener("click", event => {
   if (wish === "out") zoom(1 / 0.6);
   if (wish === "all") look(...whole);
 });
-addEventListener("resize", draw);
+// A change of its width, by the window or by a scrollbar that comes, changes all places.
+let widthDrawn = 0;
+new ResizeObserver(() => {
+  if (chart.clientWidth === widthDrawn) return;
+  widthDrawn = chart.clientWidth;
+  draw();
+}).observe(chart);
 draw();

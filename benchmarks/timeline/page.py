@@ -33,8 +33,8 @@ def page_of(figure: Figure) -> str:
     return PAGE.read_text(encoding="utf-8").format(
         title=html.escape(figure.title),
         style=_colours() + STYLE.read_text(encoding="utf-8"),
-        # Nothing in it may end the script.
-        data=data.replace("</", "<\\/"),
+        # Nothing in it may begin or end anything of the page's own.
+        data=data.replace("<", "\\u003c"),
         script=SCRIPT.read_text(encoding="utf-8"),
         legend="".join(
             f'<li><i class="{look}"></i>{html.escape(text)}</li>' for look, text in LEGEND_ENTRIES

@@ -16,7 +16,7 @@ from benchmarks.timeline.script import Action, Step
 RECEIVE_BYTES = 8192  # a small window, so that a client that does not read is noticed soon
 FLOOD_LINE = b"/ping " + b"x" * 993 + b"\n"
 PATIENCE_S = 2.0  # without a byte from the server, once everything was sent
-KNOWN = ("/help", "/list")  # commands that every server answers with a notice
+LONGEST_WAIT_S = 10.0  # for what is still to come then, whatever else comes
 
 
 class PlayError(Exception):
@@ -25,7 +25,7 @@ class PlayError(Exception):
 
 @dataclass
 class Message:
-    """What one client sent at a step, and where it went.
+    """What one client sent at a step, and where it went. `command` is empty for a line of text.
 
     Times are in ns of the monotonic clock. The message is the bytes from `begins` to `ends` of what
     its client has sent. A delivery has a client, the time at which it had the line, and how many
@@ -33,11 +33,23 @@ class Message:
     """
 
     client: str
+    action: Action
     text: str
     at: int
     begins: int
     ends: int
     deliveries: list[tuple[str, int, int]] = field(default_factory=list)
+
+    @property
+    def command(self) -> str:
+        """`/ping`, or nothing."""
+        word = self.text.partition(" ")[0]
+        return word if self.action is Action.SAYS and word.startswith("/") else ""
+
+    @property
+    def argument(self) -> str:
+        """What stands behind a command."""
+        return self.text.partition(" ")[2].strip()
 
 
 @dataclass
@@ -116,11 +128,15 @@ class Conversation:
                     break
                 play.lateness = max(play.lateness, time.monotonic_ns() - due)
                 self.perform(step, connections)
-            last = time.monotonic_ns()
-            while self.is_something_awaited() and time.monotonic_ns() - last < PATIENCE_S * 1e9:
-                if self.serve_once(PATIENCE_S):
+            begin = last = time.monotonic_ns()
+            while self.is_something_awaited():
+                if self.serve_once(PATIENCE_S / 20):
                     last = time.monotonic_ns()
-            play.end = time.monotonic_ns()
+                now = time.monotonic_ns()
+                if now - last > PATIENCE_S * 1e9 or now - begin > LONGEST_WAIT_S * 1e9:
+                    break
+            # A line that never came is no reason to draw the time in which it was waited for.
+            play.end = last if self.is_something_awaited() else time.monotonic_ns()
             for name, since in self.deaf_since.items():
                 play.deaf.append((name, since, play.end))
             for player in self.players.values():
@@ -141,23 +157,29 @@ class Conversation:
             player.reading = False
             self.deaf_since.setdefault(step.client, time.monotonic_ns())
         elif step.action is Action.READS:
-            player.reading = True
-            if since := self.deaf_since.pop(step.client, None):
-                self.play.deaf.append((step.client, since, time.monotonic_ns()))
+            self.read_again(player)
         elif step.action is Action.FLOODS:
-            message = self.send(player, FLOOD_LINE * step.count, f"{step.count} × /ping")
+            text = f"{step.count} × /ping"
+            message = self.send(player, FLOOD_LINE * step.count, step.action, text)
             pong = "* pong " + FLOOD_LINE.decode().split()[1]
             player.awaited.append(Awaited(message, pong, step.count))
         else:
-            text = "/quit" if step.action is Action.LEAVES else step.text
-            message = self.send(player, text.encode() + b"\n", text)
-            self.await_lines(player, message, text)
-            if text == "/quit":
+            if step.action is Action.LEAVES:
+                self.read_again(player)
                 self.present.remove(step.client)
+            message = self.send(player, step.text.encode() + b"\n", step.action, step.text)
+            self.await_lines(player, message)
+
+    def read_again(self, player: Player) -> None:
+        player.reading = True
+        if since := self.deaf_since.pop(player.name, None):
+            self.play.deaf.append((player.name, since, time.monotonic_ns()))
 
     def join(self, name: str, connections: contextlib.ExitStack) -> None:
-        connection = socket.socket()
+        family = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
+        connection = socket.socket(family)
         connections.callback(connection.close)
+        connection.settimeout(PATIENCE_S)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         connected_at = time.monotonic_ns()
         try:
@@ -171,34 +193,35 @@ class Conversation:
         connection.setblocking(False)
         player = Player(name, connection, connection.getsockname()[1], connected_at)
         self.players[name] = player
-        message = self.send(player, name.encode() + b"\n", f"joins as {name}")
+        message = self.send(player, name.encode() + b"\n", Action.JOINS, "joins")
         player.awaited.append(Awaited(message, f"* hello {name}"))
         self.await_at_the_others(name, message, f"* {name} joined")
         self.present.append(name)
 
-    def await_lines(self, player: Player, message: Message, text: str) -> None:
-        """Who has to receive what because of this line (PROTOCOL.md)."""
-        command, _, argument = text.partition(" ")
+    def await_lines(self, player: Player, message: Message) -> None:
+        """Which client has to receive what because of this line (PROTOCOL.md)."""
+        command, argument, text = message.command, message.argument, message.text
         answers = {
-            "/ping": (f"* pong {argument.strip()}".rstrip(), False),
+            "/ping": (f"* pong {argument}".rstrip(), False),
             "/work": ("* worked ", True),
-            "/quit": (f"* bye {player.name}", False),
+            "/help": ("* commands:", True),
+            "/list": (f"* {len(self.present)} online:", True),
         }
-        if command == "/pm" and self.in_a_room:
+        if message.action is Action.LEAVES:
+            player.awaited.append(Awaited(message, f"* bye {player.name}"))
+            self.await_at_the_others(player.name, message, f"* {player.name} left")
+        elif command == "/pm" and self.in_a_room:
             whom, _, words = argument.partition(" ")
             if whom in self.present:
                 line = f"@{player.name}: {words.strip()}"
                 self.players[whom].awaited.append(Awaited(message, line))
-        elif command.startswith("/"):
-            # Any other command is answered by a line that nobody has said.
-            line, is_beginning = answers.get(command, ("*" if command in KNOWN else "!", True))
+        elif command:
+            line, is_beginning = answers.get(command, ("! ", True))
             player.awaited.append(Awaited(message, line, is_beginning=is_beginning))
         elif self.in_a_room:
             self.await_at_the_others(player.name, message, f"{player.name}: {text}")
         else:
             player.awaited.append(Awaited(message, f"{player.name}: {text}"))
-        if command == "/quit":
-            self.await_at_the_others(player.name, message, f"* {player.name} left")
 
     def await_at_the_others(self, name: str, message: Message, line: str) -> None:
         if self.in_a_room:
@@ -206,9 +229,10 @@ class Conversation:
                 if other != name:
                     self.players[other].awaited.append(Awaited(message, line))
 
-    def send(self, player: Player, data: bytes, text: str) -> Message:
+    def send(self, player: Player, data: bytes, action: Action, text: str) -> Message:
         begins = player.sent + len(player.outbox)
-        message = Message(player.name, text, time.monotonic_ns(), begins, begins + len(data))
+        ends = begins + len(data)
+        message = Message(player.name, action, text, time.monotonic_ns(), begins, ends)
         self.play.messages.append(message)
         player.outbox += data
         self.flush(player)
@@ -223,8 +247,7 @@ class Conversation:
             except BlockingIOError:
                 return
             except OSError:
-                # The server has closed: what is awaited will be missing, and is said to be.
-                player.ended = True
+                self.on_end(player)
                 return
             player.sent += count
             player.sends.append((player.sent, now))
@@ -241,6 +264,9 @@ class Conversation:
         open_ones = [player for player in self.players.values() if not player.ended]
         reading = {player.connection: player for player in open_ones if player.reading}
         writing = {player.connection: player for player in open_ones if player.outbox}
+        if not (reading or writing):
+            time.sleep(max(0.0, seconds))
+            return False
         readable, writable, _ = select.select(list(reading), list(writing), [], max(0.0, seconds))
         for connection in writable:
             self.flush(writing[connection])
@@ -257,16 +283,23 @@ class Conversation:
             data = b""
         now = time.monotonic_ns()
         if not data:
-            player.ended = True
-            # Those that have left are closed, too. A server that closes all others has ended.
-            self.play.is_cut = bool(self.present) and all(
-                self.players[name].ended for name in self.present
-            )
+            self.on_end(player)
             return
         *lines, player.rest = (player.rest + data).split(b"\n")
         for line in lines:
             player.received += len(line) + 1
             self.on_line(player, line.decode(errors="replace"), now)
+
+    def on_end(self, player: Player) -> None:
+        """Close in return. A server that has closed all that are still there has ended.
+
+        What is awaited here will be missing, and a report says so.
+        """
+        player.ended = True
+        player.connection.close()
+        listening = [self.players[name] for name in self.present if self.players[name].reading]
+        if listening and all(one.ended for one in listening):
+            self.play.is_cut = True
 
     def on_line(self, player: Player, line: str, now: int) -> None:
         """The first message that waits for such a line here has been delivered."""

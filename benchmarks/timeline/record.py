@@ -14,7 +14,7 @@ from benchmarks.timeline.player import Conversation, Message, Play, PlayError
 from benchmarks.timeline.recorder import Call
 from benchmarks.timeline.recording import Event, read_recording
 from benchmarks.timeline.schedule import Schedule, schedule_of
-from benchmarks.timeline.script import Step
+from benchmarks.timeline.script import Action, Step
 from harness.launcher import how_it_ended
 from harness.server_under_test import ServerUnderTest
 
@@ -58,7 +58,9 @@ def record(
     for number in range(tries):
         report(f"{server.name}: try {number + 1} of {tries}")
         recorded = record_once(server, steps)
-        if best is None or recorded.play.lateness < best.play.lateness:
+        # One that was cut short has fewer lines that could be late.
+        worth = (recorded.play.is_cut, recorded.play.lateness)
+        if best is None or worth < (best.play.is_cut, best.play.lateness):
             best = recorded
     assert best is not None
     return best
@@ -76,7 +78,8 @@ def record_once(server: ServerUnderTest, steps: Sequence[Step]) -> Recorded:
             cut = ""
             if play.is_cut:
                 ending = running.ending()
-                cut = f"the server {how_it_ended(ending.status)}" if ending else "it closed all"
+                how = how_it_ended(ending.status) if ending else "closed all connections"
+                cut = f"the server {how}"
         if not path.exists():
             raise PlayError(f"{server.name}: nothing was recorded: is it a Python program?")
         events = read_recording(path)
@@ -149,7 +152,9 @@ def save(path: Path, lesson: str, script: str, tries: int, servers: Sequence[Rec
     opening = json.dumps(head, indent=1).removesuffix("\n}")
     try:
         path.write_text(
-            f'{opening},\n "servers": [\n' + ",\n".join(rows) + "\n]}\n", encoding="utf-8"
+            f'{opening},\n "servers": [\n' + ",\n".join(rows) + "\n]}\n",
+            encoding="utf-8",
+            newline="\n",
         )
     except OSError as error:
         raise RecordingError(f"cannot write {path}: {error.strerror}") from None
@@ -167,10 +172,15 @@ def load(path: Path) -> tuple[dict, list[Recorded]]:
             )
             for one in content.pop("servers")
         ]
+        lesson = str(content["lesson"])
+        # Whatever is wrong with its numbers shows here.
+        schedules = [one.schedule for one in servers]
     except OSError as error:
         raise RecordingError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
         raise RecordingError(f"{path} is no recording") from None
+    if not lesson or not schedules or min(schedule.end for schedule in schedules) <= 0:
+        raise RecordingError(f"{path} is no recording: there is nothing in it")
     return content, servers
 
 
@@ -182,7 +192,13 @@ def _event(
 
 def _play(saved: dict) -> Play:
     messages = [
-        Message(**{**one, "deliveries": [tuple(delivery) for delivery in one["deliveries"]]})
+        Message(
+            **{
+                **one,
+                "action": Action(one["action"]),
+                "deliveries": [tuple(delivery) for delivery in one["deliveries"]],
+            }
+        )
         for one in saved["messages"]
     ]
     sends = {name: [tuple(pair) for pair in pairs] for name, pairs in saved["sends"].items()}

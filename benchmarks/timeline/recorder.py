@@ -9,6 +9,7 @@ then. This file imports nothing of ours, as it runs inside the server.
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import inspect
 import itertools
@@ -32,8 +33,9 @@ RECORD = struct.Struct("=qqQiiHH")
 END, END_AT = struct.Struct("=q"), 8
 PORT, PORT_AT = struct.Struct("=i"), 24
 COUNT, COUNT_AT = struct.Struct("=i"), 28
-MOST_RECORDS = 1 << 20  # 42 MiB, of which the file system keeps what was written
+MOST_RECORDS = 1 << 20  # 36 MiB; what comes after them is not recorded
 RECORDS_IN_MEMORY = 512
+LARGEST_COUNT = 2**31 - 1  # bytes in one call
 GIVE_BACK = getattr(mmap, "MADV_DONTNEED", None)
 NAMES_SUFFIX = ".names"
 
@@ -65,31 +67,65 @@ class Recorder:
         if os.path.isdir(path):
             path = os.path.join(path, f"{os.getpid()}.recording")
         size = MOST_RECORDS * RECORD.size
+        self.is_on = True
         try:
-            with open(path, "w+b") as file:
-                file.truncate(size)
-                self.records = mmap.mmap(file.fileno(), size)
-        # There is no room for it. The server is to run all the same.
+            self.file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+            os.truncate(self.file, size)
+            self.records = mmap.mmap(self.file, size)
+            names = path + NAMES_SUFFIX
+            self.name_file = os.open(names, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        # There is no room for a recording. The server is to run all the same.
         except OSError:
-            path = os.devnull
-            self.records = mmap.mmap(-1, size)
+            self.is_on = False
         self.places = itertools.count()
+        self.threads = itertools.count(1)
+        self.here = threading.local()
         self.names: dict[str, int] = {}
-        names_path = path + NAMES_SUFFIX if path != os.devnull else path
-        self.name_file = os.open(names_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        # A child would write over the records of its parent.
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.switch_off)
+
+    def switch_off(self) -> None:
+        """Record nothing more in this process."""
+        self.is_on = False
+
+    def thread(self) -> int:
+        """A number for this thread. That of the system may be used again for another one."""
+        try:
+            return self.here.number
+        except AttributeError:
+            self.here.number = next(self.threads)
+            return self.here.number
 
     def begin(self, call: Call, port: int = 0, name: int = 0) -> int:
         """Note that a call begins; returns where its record is, or -1 if there is no more room."""
+        if not self.is_on:
+            return -1
         place = next(self.places)
         if place >= MOST_RECORDS:
             return -1
-        # What was written stays in the file, and need not count as the server's memory.
-        if place % RECORDS_IN_MEMORY == 0 and GIVE_BACK is not None:
-            self.records.madvise(GIVE_BACK)
         at = place * RECORD.size
-        thread = threading.get_ident()
-        RECORD.pack_into(self.records, at, time.monotonic_ns(), 0, thread, port, 0, call, name)
+        if place % RECORDS_IN_MEMORY == 0 and not self.make_room(at):
+            return -1
+        thread, now = self.thread(), time.monotonic_ns()
+        RECORD.pack_into(self.records, at, now, 0, thread, port, 0, call, name)
         return at
+
+    def make_room(self, at: int) -> bool:
+        """Have the disk keep room for the next records; without it, recording ends.
+
+        To write into a mapping for which the disk has no room would end the server (SIGBUS). What
+        was written stays in the file, and need not count as the server's memory.
+        """
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self.file, at, 2 * RECORDS_IN_MEMORY * RECORD.size)
+        except OSError:
+            self.is_on = False
+            return False
+        if GIVE_BACK is not None:
+            self.records.madvise(GIVE_BACK)
+        return True
 
     def end(self, at: int, count: int = 0, port: int = 0) -> None:
         """Note that it has returned, with so many bytes, or -1 for an error."""
@@ -97,7 +133,7 @@ class Recorder:
             return
         END.pack_into(self.records, at + END_AT, time.monotonic_ns())
         if count:
-            COUNT.pack_into(self.records, at + COUNT_AT, count)
+            COUNT.pack_into(self.records, at + COUNT_AT, min(count, LARGEST_COUNT))
         if port:
             PORT.pack_into(self.records, at + PORT_AT, port)
 
@@ -105,7 +141,9 @@ class Recorder:
         """The number that stands for a name in the records."""
         if name not in self.names:
             self.names[name] = len(self.names) + 1
-            os.write(self.name_file, f"{name}\n".encode())
+            # Without room on the disk the coroutine has no name in the picture.
+            with contextlib.suppress(OSError, AttributeError):
+                os.write(self.name_file, f"{name}\n".encode())
         return self.names[name]
 
 
@@ -127,10 +165,10 @@ def _watch_sockets(recorder: Recorder) -> None:
     def watched(name: str, call: Call, counts: bool) -> None:
         original = getattr(kept, name)
 
-        def method(self: socket.socket, *arguments: Any) -> Any:
+        def method(self: socket.socket, *arguments: Any, **options: Any) -> Any:
             at = recorder.begin(call, ports.get(self.fileno(), 0))
             try:
-                result = original(self, *arguments)
+                result = original(self, *arguments, **options)
             except BaseException:
                 recorder.end(at, -1)
                 raise
@@ -142,7 +180,9 @@ def _watch_sockets(recorder: Recorder) -> None:
     for name in ("recv", "recv_into"):
         watched(name, Call.RECV, True)
     for name in ("send", "sendmsg", "sendall"):
-        watched(name, Call.SEND, True)
+        # Windows has no sendmsg().
+        if hasattr(kept, name):
+            watched(name, Call.SEND, True)
     watched("shutdown", Call.SHUTDOWN, False)
     accept, close = kept.accept, kept.close
 
@@ -159,9 +199,16 @@ def _watch_sockets(recorder: Recorder) -> None:
         return connection, address
 
     def close_and_forget(self: socket.socket) -> None:
-        at = recorder.begin(Call.CLOSE, ports.pop(self.fileno(), 0))
-        close(self)
-        recorder.end(at)
+        descriptor = self.fileno()
+        port = ports.pop(descriptor, 0)
+        at = recorder.begin(Call.CLOSE, port)
+        try:
+            close(self)
+        finally:
+            recorder.end(at)
+        # It stays open as long as a file made of it is.
+        if self.fileno() >= 0 and port:
+            ports[descriptor] = port
 
     kept.accept = accept_and_note  # type: ignore[method-assign, assignment]
     kept.close = close_and_forget  # type: ignore[method-assign, assignment]
@@ -169,7 +216,7 @@ def _watch_sockets(recorder: Recorder) -> None:
 
 def _size(result: bytes | int) -> int:
     """How many bytes were moved: what a call returned, or all that sendall() was given."""
-    return result if isinstance(result, int) else len(result)
+    return result if isinstance(result, int) else memoryview(result).nbytes
 
 
 def _watch_readiness(recorder: Recorder) -> None:
@@ -185,11 +232,10 @@ def _watch_readiness(recorder: Recorder) -> None:
 
         return wait
 
-    for name in ("EpollSelector", "KqueueSelector", "PollSelector", "DevpollSelector"):
+    for name in ("EpollSelector", "KqueueSelector", "PollSelector", "SelectSelector"):
         selector = getattr(selectors, name, None)
         if selector:
             selector.select = watched(selector.select)
-    # The remaining selector calls this one.
     select.select = watched(select.select)
 
 
@@ -208,9 +254,10 @@ class WatchedLock:
         if not blocking:
             return False
         at = self.recorder.begin(Call.LOCK)
-        taken = self.lock.acquire(True, timeout)
-        self.recorder.end(at)
-        return taken
+        try:
+            return self.lock.acquire(True, timeout)
+        finally:
+            self.recorder.end(at)
 
     def __enter__(self) -> bool:
         return self.acquire()
@@ -297,21 +344,34 @@ class WatchedCoroutine(Coroutine):
         return getattr(self.coroutine, name)
 
 
+def _port_of(value: object) -> int:
+    """The client's port, if this is its stream or its socket."""
+    address = None
+    if isinstance(value, asyncio.StreamWriter):
+        address = value.get_extra_info("peername")
+    elif isinstance(value, socket.socket):
+        # A listener has no other side.
+        with contextlib.suppress(OSError):
+            address = value.getpeername()
+    return address[1] if isinstance(address, tuple) else 0
+
+
 def _watch_asyncio(recorder: Recorder) -> None:
     """Every task gets a coroutine whose steps are recorded.
 
-    It serves the client whose stream is among its arguments, or the one that is served by the
-    coroutine that made it.
+    It serves the client whose stream or socket is among its arguments, or the one that is served by
+    the coroutine that made it.
     """
     create_task = asyncio.BaseEventLoop.create_task
 
     def create_watched(self: Any, coroutine: Any, **options: Any) -> Any:
+        # asyncio itself says what is wrong with what is none.
+        if not asyncio.iscoroutine(coroutine):
+            return create_task(self, coroutine, **options)
         port = SERVED.get()
         if inspect.iscoroutine(coroutine):
             for value in inspect.getcoroutinelocals(coroutine).values():
-                if isinstance(value, asyncio.StreamWriter):
-                    address = value.get_extra_info("peername")
-                    port = address[1] if isinstance(address, tuple) else 0
+                port = _port_of(value) or port
         # The task takes a copy of the context with it.
         token = SERVED.set(port)
         try:

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from benchmarks.timeline.recorder import NAMES_SUFFIX, RECORD, Call
 
+KNOWN = frozenset(Call)
+MOST_HOLES = 2000  # records; behind so many there is nothing more
+
 
 @dataclass(frozen=True)
 class Event:
@@ -30,11 +33,16 @@ def read_recording(path: Path) -> list[Event]:
     if names_path.exists():
         names += names_path.read_text(encoding="utf-8").splitlines()
     events = []
+    holes = 0
     with path.open("rb") as file:
         while len(chunk := file.read(RECORD.size)) == RECORD.size:
             start, end, thread, port, count, call, name = RECORD.unpack(chunk)
-            if not start:
-                break
+            if not start or call not in KNOWN:
+                # A thread was stopped between taking its place and writing there.
+                holes += 1
+                if holes > MOST_HOLES:
+                    break
+                continue
             coroutine = names[name] if name < len(names) else ""
             events.append(Event(Call(call), thread, port, count, start, end or None, coroutine))
     return sorted(events, key=lambda event: event.start)

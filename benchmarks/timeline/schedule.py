@@ -50,6 +50,19 @@ class Block:
     kind: Kind
     client: str
     detail: str
+    # The call that it is, or a part of; None for Python.
+    call: Call | None = None
+
+
+class Role(StrEnum):
+    """What a thread of a server is there for, by the calls that it makes; also their order."""
+
+    MAIN = "main thread"
+    LOOP = "the loop"
+    ACCEPTING = "accepting"
+    CLIENT = "for"
+    WORKER = "worker"
+    OTHER = "thread"
 
 
 @dataclass
@@ -57,6 +70,7 @@ class Lane:
     """A thread of the server. `client` is the one that it serves, if it serves one alone."""
 
     name: str
+    role: Role
     thread: int
     client: str = ""
     blocks: list[Block] = field(default_factory=list)
@@ -99,26 +113,17 @@ def schedule_of(name: str, events: Sequence[Event], play: Play, cut: str = "") -
     joined = Joined(events, play)
     lanes = [lane for lane in map(joined.lane, joined.threads()) if lane.blocks]
     _name_lanes(lanes)
-    lanes.sort(key=lambda lane: (_place(lane), _nth(lane.client, play)))
+    clients = list(play.ports)
+    lanes.sort(
+        key=lambda lane: (
+            list(Role).index(lane.role),
+            clients.index(lane.client) if lane.client else 0,
+        )
+    )
     ways = [joined.way(message, lanes) for message in play.messages]
     deaf = [(client, at - play.begin, until - play.begin) for client, at, until in play.deaf]
-    clients = list(play.ports)
     end = play.end - play.begin
     return Schedule(name, lanes, ways, clients, deaf, end, play.lateness, cut)
-
-
-MAIN, LOOP, ACCEPTING, WORKER = "main thread", "the loop", "accepting", "worker"
-ORDER = (MAIN, LOOP, ACCEPTING)
-
-
-def _place(lane: Lane) -> int:
-    if lane.name in ORDER:
-        return ORDER.index(lane.name)
-    return len(ORDER) + (0 if lane.client else 1)
-
-
-def _nth(client: str, play: Play) -> int:
-    return list(play.ports).index(client) if client in play.ports else 0
 
 
 def _name_lanes(lanes: Sequence[Lane]) -> None:
@@ -183,12 +188,15 @@ class Joined:
         events = [event for event in self.events if event.thread == thread]
         calls = [event for event in events if event.call not in (Call.RUN, Call.WORK)]
         spans = [event for event in events if event.call in (Call.RUN, Call.WORK)]
-        name, client = self.identity(thread, events)
-        lane = Lane(name, thread, client)
+        role, client = self.identity(thread, events)
+        lane = Lane(f"{role} {client}".strip(), role, thread, client)
         drawing = Drawing(self, lane, spans)
         for place, event in enumerate(calls):
             drawing.add(event, self.ready_for(calls, place))
-        drawing.fill(self.play.end)
+        # A thread that serves one client alone ends when it has closed the connection.
+        has_ended = lane.client and calls and calls[-1].call is Call.CLOSE
+        if not has_ended:
+            drawing.fill(self.play.end)
         return replace(lane, blocks=[self.since_begin(b) for b in lane.blocks if self.is_seen(b)])
 
     def ready_for(self, calls: Sequence[Event], place: int) -> int | None:
@@ -207,20 +215,20 @@ class Joined:
                 ready.append(at)
         return min(ready, default=None)
 
-    def identity(self, thread: int, events: Sequence[Event]) -> tuple[str, str]:
-        """The name of a thread's lane, and the client that it serves alone."""
+    def identity(self, thread: int, events: Sequence[Event]) -> tuple[Role, str]:
+        """What a thread is there for, and the client that it serves alone."""
         calls = {event.call for event in events}
-        if Call.WORK in calls:
-            return WORKER, ""
-        if Call.SELECT in calls:
-            return LOOP, ""
-        if Call.ACCEPT in calls:
-            return ACCEPTING, ""
         ports = {event.port for event in events if event.call is Call.RECV and event.port}
         names = [self.names[port] for port in ports if port in self.names]
+        if Call.SELECT in calls:
+            return Role.LOOP, ""
+        if Call.ACCEPT in calls:
+            return Role.ACCEPTING, ""
         if len(names) == 1:
-            return f"for {names[0]}", names[0]
-        return MAIN if thread == self.events[0].thread else "thread", ""
+            return Role.CLIENT, names[0]
+        if Call.WORK in calls:
+            return Role.WORKER, ""
+        return (Role.MAIN if thread == self.events[0].thread else Role.OTHER), ""
 
     def is_seen(self, block: Block) -> bool:
         return block.end > self.play.begin and block.end > block.start
@@ -313,7 +321,7 @@ class Drawing:
             detail = f"send() to {self.name(event.port)}"
         for kind, until in self.parts(event, start, end, ready):
             asleep_for = "" if kind in (Kind.ASLEEP, Kind.LOCK) and not self.lane.client else client
-            self.put(until, kind, asleep_for, detail, start)
+            self.put(until, kind, asleep_for, detail, event.call)
             start = until
 
     def parts(
@@ -339,7 +347,10 @@ class Drawing:
     def is_deaf(self, port: int, start: int, end: int) -> bool:
         """Whether the client at this port did not read for a part of this time."""
         name = self.name(port)
-        return any(who == name and a < end and start < b for who, a, b in self.joined.play.deaf)
+        return any(
+            who == name and begin < end and start < until
+            for who, begin, until in self.joined.play.deaf
+        )
 
     def fill(self, until: int) -> None:
         """What ran up to then: coroutines and works, and Python between them."""
@@ -350,24 +361,23 @@ class Drawing:
             if end <= self.at or span.start >= until:
                 continue
             self.between(span.start)
-            self.client = self.name(span.port) or self.client
+            self.client = self.lane.client or self.name(span.port)
             detail = span.coroutine or "computes"
             self.put(min(end, until), Kind.PYTHON, self.client, detail)
         self.between(until)
 
     def between(self, until: int) -> None:
         """Python outside of a coroutine; a worker outside of its works is asleep."""
-        if self.lane.name == WORKER:
-            self.put(until, Kind.ASLEEP, "", "waits for work")
+        if self.lane.role is Role.WORKER:
+            self.put(until, Kind.ASLEEP, "", "")
         else:
             self.put(until, Kind.PYTHON, self.client, "")
 
     def put(
-        self, until: int, kind: Kind, client: str, detail: str, start: int | None = None
+        self, until: int, kind: Kind, client: str, detail: str, call: Call | None = None
     ) -> None:
         """A block from where the lane is filled up to then, if that is not behind."""
         assert self.at is not None
-        begin = max(self.at, start or self.at)
-        if until > begin:
-            self.lane.blocks.append(Block(begin, until, kind, client, detail))
+        if until > self.at:
+            self.lane.blocks.append(Block(self.at, until, kind, client, detail, call))
             self.at = until

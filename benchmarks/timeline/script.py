@@ -10,8 +10,8 @@
     250  dave   leaves
 
 Each line has a time in milliseconds, a client, and what it does. `joins` connects and gives the
-name. `says` sends the rest of the line. `floods N` sends N pings of 1,000 bytes in one go. `leaves`
-sends /quit and reads to the end. Times must not run backwards.
+name, once for each name. `says` sends the rest of the line. `floods N` sends N pings of 1,000 bytes
+in one go. `leaves` sends /quit and reads to the end. Times must not run backwards.
 """
 
 import math
@@ -52,20 +52,21 @@ class Step:
     count: int = 0
 
 
-def read_script(path: Path) -> list[Step]:
-    """The steps of a file. Raises ScriptError."""
+def read_script(path: Path) -> tuple[str, list[Step]]:
+    """The text of a file, and its steps. Raises ScriptError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ScriptError(f"--script {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ScriptError(f"--script {path}: is no text in UTF-8") from None
-    return parse_script(text, str(path))
+    return text, parse_script(text, str(path))
 
 
 def parse_script(text: str, name: str) -> list[Step]:
     """The steps of a script, whose `name` stands in its errors. Raises ScriptError."""
     steps: list[Step] = []
+    joined: set[str] = set()
     present: set[str] = set()
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -74,10 +75,14 @@ def parse_script(text: str, name: str) -> list[Step]:
         step = _step(line, where)
         if steps and step.at_ms < steps[-1].at_ms:
             raise ScriptError(f"{where}: {step.at_ms:g} ms is before the line above it")
-        if (step.action is Action.JOINS) == (step.client in present):
-            what = "has joined already" if step.client in present else "has to join first"
+        if step.action is Action.JOINS and step.client in joined:
+            raise ScriptError(f"{where}: {step.client} has joined already, and joins once")
+        if step.action is not Action.JOINS and step.client not in present:
+            what = "has left" if step.client in joined else "has to join first"
             raise ScriptError(f"{where}: {step.client} {what}")
-        present.add(step.client)
+        if step.action is Action.JOINS:
+            joined.add(step.client)
+            present.add(step.client)
         if step.action is Action.LEAVES:
             present.discard(step.client)
         steps.append(step)
@@ -88,8 +93,8 @@ def parse_script(text: str, name: str) -> list[Step]:
     return steps
 
 
-def _step(line: str, where: str) -> Step:
-    parts = line.split(maxsplit=2)
+def _step(text: str, where: str) -> Step:
+    parts = text.split(maxsplit=2)
     if len(parts) < 3:
         raise ScriptError(f"{where}: TIME CLIENT ACTION is expected, such as `30 alice says hi`")
     time, client, action = parts
@@ -107,12 +112,14 @@ def _step(line: str, where: str) -> Step:
         )
     action = action.strip()
     verb, _, rest = action.partition(" ")
-    if verb == Action.SAYS and rest.strip():
-        return Step(at_ms, client, Action.SAYS, rest.strip())
+    line = rest.strip()
+    if verb == Action.SAYS and line and line.isprintable():
+        is_end = line.split()[0] == "/quit"
+        return Step(at_ms, client, Action.LEAVES if is_end else Action.SAYS, line)
     if verb == Action.FLOODS and rest.isdecimal() and 0 < int(rest) <= MOST_IN_A_FLOOD:
         return Step(at_ms, client, Action.FLOODS, count=int(rest))
     if action in (Action.JOINS, Action.STOPS_READING, Action.READS, Action.LEAVES):
-        return Step(at_ms, client, Action(action))
+        return Step(at_ms, client, Action(action), "/quit" if action == Action.LEAVES else "")
     raise ScriptError(
         f"{where}: joins, says LINE, floods NUMBER, stops reading, reads or leaves is expected,"
         f" not {action!a}"

@@ -5,7 +5,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from benchmarks.timeline.schedule import Block, Kind, Lane, Schedule, Way
+from benchmarks.timeline.recorder import Call
+from benchmarks.timeline.schedule import Block, Kind, Lane, Role, Schedule, Way
+from benchmarks.timeline.script import Action
 
 WIDTH, NARROW = 900, 420  # pixels; the narrow one is for phones
 LEFT, RIGHT = 96, 12  # of the time axis
@@ -88,9 +90,9 @@ class Canvas:
             f' height="{_n(height)}"/>'
         )
 
-    def line(self, x1: float, y1: float, x2: float, y2: float, name: str, more: str = "") -> None:
+    def line(self, x1: float, y1: float, x2: float, y2: float, name: str) -> None:
         self.parts.append(
-            f'<line class="{name}" x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}"{more}/>'
+            f'<line class="{name}" x1="{_n(x1)}" y1="{_n(y1)}" x2="{_n(x2)}" y2="{_n(y2)}"/>'
         )
 
     def text(self, x: float, y: float, text: str, name: str, anchor: str = "start") -> None:
@@ -205,12 +207,12 @@ class Panel:
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """When each line was sent, and the line. Pings go without saying."""
-        joins = [way for way in self.schedule.ways if way.message.text.startswith("joins as ")]
+        joins = [way for way in self.schedule.ways if way.message.action is Action.JOINS]
         if len(joins) > 1 and self.is_seen(joins[0].at, joins[-1].at + 1):
             yield joins[0].at, "all join"
         for way in self.schedule.ways:
             is_seen = self.window.start <= way.at <= self.window.end
-            if is_seen and way not in joins and not way.message.text.startswith("/ping"):
+            if is_seen and way not in joins and way.message.command != "/ping":
                 yield way.at, f"{way.message.client}: {way.message.text}"
 
     def draw(self, top: float, said: str) -> float:
@@ -245,8 +247,7 @@ class Panel:
         return y
 
     def lane(self, lane: Lane, y: float) -> float:
-        alone = lane.name.startswith("the loop")
-        height = LOOP_LANE if alone else LANE
+        height = LOOP_LANE if lane.role is Role.LOOP else LANE
         first, last = lane.blocks[0], lane.blocks[-1]
         self.canvas.text(LEFT - 6, y + height / 2 + 4, lane.name, "small quiet", "end")
         x = self.x(first.start)
@@ -293,11 +294,11 @@ class Panel:
         texts, name = [], "small inside"
         if block.kind is Kind.PYTHON and block.client:
             texts = [f"{block.detail or 'Python'} for {block.client}", block.client]
-        elif block.kind is Kind.ASLEEP and block.detail.startswith("send()") and not is_longest:
+        elif block.kind is Kind.ASLEEP and block.call is Call.SEND and not is_longest:
             texts, name = [f"asleep in {block.detail}"], "small ink"
-        elif is_longest and not block.detail.startswith("send()"):
-            is_call = block.detail.endswith("()")
-            texts, name = [f"asleep in {block.detail}" if is_call else "asleep"], "small quiet"
+        elif is_longest and block.call is not Call.SEND:
+            texts = [f"asleep in {block.detail}" if block.detail else "asleep"]
+            name = "small quiet"
         start, end = self.x(block.start), self.x(block.end)
         for text in texts:
             if end - start > text_width(text, name) + WIDE_ENOUGH:
@@ -342,7 +343,7 @@ def pong_waits(schedule: Schedule) -> dict[str, int | None]:
     works = [
         (way.at, way.answered or schedule.end)
         for way in schedule.ways
-        if way.message.text.startswith("/work")
+        if way.message.command == "/work"
     ]
     deaf = [(start, end) for _, start, end in schedule.deaf]
     names = dict.fromkeys(name for name, _, _ in schedule.deaf)
@@ -356,8 +357,7 @@ def _longest(schedule: Schedule, spans: Sequence[tuple[int, int]]) -> int | None
     waits = [
         (way.answered or schedule.end) - way.at
         for way in schedule.ways
-        if way.message.text.startswith("/ping")
-        and any(start <= way.at < end for start, end in spans)
+        if way.message.command == "/ping" and any(start <= way.at < end for start, end in spans)
     ]
     return max(waits, default=None)
 
@@ -426,9 +426,9 @@ def _bands(figure: Figure, canvas: Canvas, bottom: float) -> None:
 def bands_of(schedule: Schedule) -> Iterator[tuple[str, int, int]]:
     """What goes on behind all panels: work, for as long as was asked for, and deafness."""
     for way in schedule.ways:
-        command, _, argument = way.message.text.partition(" ")
-        if command == "/work" and argument.isdecimal():
-            text = f"{way.message.client}: {way.message.text}"
-            yield text, way.at, way.at + int(argument) * 1_000_000
+        message = way.message
+        if message.command == "/work" and message.argument.isdecimal():
+            text = f"{message.client}: {message.text}"
+            yield text, way.at, way.at + int(message.argument) * 1_000_000
     for name, start, end in schedule.deaf:
         yield f"{name} does not read", start, end

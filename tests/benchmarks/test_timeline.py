@@ -25,7 +25,7 @@ from benchmarks.timeline.player import Conversation, Message, Play
 from benchmarks.timeline.record import RecordingError, load, preparation, record_once, save
 from benchmarks.timeline.recorder import Call
 from benchmarks.timeline.recording import Event, read_recording
-from benchmarks.timeline.schedule import Block, Lane, Schedule, schedule_of
+from benchmarks.timeline.schedule import Block, Lane, Role, Schedule, schedule_of
 from benchmarks.timeline.script import Action, ScriptError, Step, parse_script, read_script
 from harness.launcher import REPOSITORY, VERSIONS
 from harness.server_under_test import ServerUnderTest
@@ -60,7 +60,7 @@ def play(*messages: Message, sends: dict | None = None, deaf: Sequence = (), end
 
 def message(client: str, at: float, begins: int, ends: int, *deliveries: tuple) -> Message:
     there = [(name, round(when * MS), offset) for name, when, offset in deliveries]
-    return Message(client, "hi", round(at * MS), begins, ends, there)
+    return Message(client, Action.SAYS, "hi", round(at * MS), begins, ends, there)
 
 
 def call(
@@ -116,7 +116,7 @@ def test_a_loop_is_ready_when_the_first_of_its_round_is_and_runs_for_each_in_tur
     ]
     schedule = schedule_of("v3", events, play(*said))
     (loop,) = schedule.lanes
-    assert loop.name == "the loop"
+    assert (loop.name, loop.role) == ("the loop", Role.LOOP)
     assert blocks(loop) == [
         (0, 4, "asleep", ""),
         (4, 6, "ready", ""),
@@ -179,6 +179,20 @@ def test_a_send_sleeps_while_its_client_does_not_read_and_a_lock_is_waited_for()
     ]
 
 
+def test_a_thread_that_has_closed_its_only_connection_has_ended() -> None:
+    events = [call(Call.RECV, 1, 0, 1, ALICE, 0), call(Call.CLOSE, 1, 2, 2.1, ALICE)]
+    (lane,) = schedule_of("v1", events, play()).lanes
+    assert blocks(lane)[-1] == (2, 2.1, "call", "alice")
+
+
+def test_holes_in_a_recording_are_passed_over(tmp_path: Path) -> None:
+    """A thread may be stopped before it has written its record."""
+    path = tmp_path / "recording"
+    whole = recorder.RECORD.pack(5, 6, 1, ALICE, 3, Call.RECV, 0)
+    path.write_bytes(whole + bytes(len(whole)) + whole + bytes(100))
+    assert [event.start for event in read_recording(path)] == [5, 5]
+
+
 def test_a_selfpipe_wakes_the_loop_when_another_thread_has_written_to_it() -> None:
     events = [
         call(Call.SELECT, 1, 0, 8),
@@ -195,19 +209,22 @@ def test_a_selfpipe_wakes_the_loop_when_another_thread_has_written_to_it() -> No
 
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda lesson: lesson.name)
 def test_the_scripts_of_the_figures_can_be_read(lesson) -> None:
-    assert read_script(lesson.script)
+    text, steps = read_script(lesson.script)
+    assert parse_script(text, "x") == steps
 
 
 def test_a_script_has_a_line_for_each_step() -> None:
     text = "# one\n\n0 alice joins\n1.5 alice says  hi  there\n2 alice floods 3\n"
-    text += "2 alice stops reading\n3 alice reads\n4 alice leaves\n5 alice joins\n"
-    assert parse_script(text, "x")[:5] == [
+    text += "2 alice stops reading\n3 alice reads\n4 alice leaves\n"
+    assert parse_script(text, "x") == [
         Step(0, "alice", Action.JOINS),
         Step(1.5, "alice", Action.SAYS, "hi  there"),
         Step(2, "alice", Action.FLOODS, count=3),
         Step(2, "alice", Action.STOPS_READING),
         Step(3, "alice", Action.READS),
+        Step(4, "alice", Action.LEAVES, "/quit"),
     ]
+    assert parse_script("0 alice joins\n1 alice says /quit now", "x")[1].action is Action.LEAVES
 
 
 @pytest.mark.parametrize(
@@ -223,7 +240,9 @@ def test_a_script_has_a_line_for_each_step() -> None:
         ("0 alice joins\n1 alice says\n", "line 2: joins, says LINE"),
         ("0 alice joins\n1 alice floods many\n", "line 2: joins, says LINE"),
         ("0 alice says hi\n", "line 1: alice has to join first"),
-        ("0 alice joins\n1 alice joins\n", "line 2: alice has joined already"),
+        ("0 alice joins\n1 alice joins\n", "line 2: alice has joined already, and joins once"),
+        ("0 alice joins\n1 alice leaves\n2 alice says hi\n", "line 3: alice has left"),
+        ("0 alice joins\n1 alice says a\x07b\n", "line 2: joins, says LINE"),
         ("5 alice joins\n4 bob joins\n", "line 2: 4 ms is before the line above it"),
         ("".join(f"0 n{number} joins\n" for number in range(9)), "more than 8 clients"),
     ],
@@ -362,6 +381,8 @@ def test_somebodys_own_server_and_bugs_of_the_zoo_can_be_recorded(
         (["--server", "python3 x.py"], "needs {port}"),
         (["--zoo", "nonsense"], "nonsense"),
         (["--versions", "v9"], "no version 'v9'"),
+        (["--versions", "v2", "--zoo", "x"], "--zoo and --versions do not go together"),
+        (["--draw", "x", "--figure", "one-line"], "--figure and --draw do not go together"),
         (["--draw", "/nowhere.json"], "cannot read /nowhere.json"),
         (["--script", "/nowhere.txt"], "--script /nowhere.txt: No such file"),
     ],
@@ -383,7 +404,8 @@ def test_the_busy_machine_is_said(tmp_path: Path) -> None:
 
 def test_what_is_no_recording_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
-    for text in ("", "[]", '{"format": 1}', '{"format": "concurrency-study-timeline/1"}'):
+    head = '{"format": "concurrency-study-timeline/1"'
+    for text in ("", "[]", '{"format": 1}', head + "}", head + ', "lesson": "x", "servers": []}'):
         path.write_text(text)
         with pytest.raises(RecordingError, match="is no recording"):
             load(path)
