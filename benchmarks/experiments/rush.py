@@ -164,8 +164,8 @@ EXPERIMENT = Experiment(
     drive=drive,
     tables=tables,
     picture=picture,
-    # small.py has a short backlog: the kernel turns some of them away, and they try again a second
-    # later.
-    kinds=("ours", "floor", "tutorial", "theirs"),
+    # small.py and the tutorial server have a short backlog: the kernel turns some of the newcomers
+    # away, and they try again seconds later.
+    kinds=("ours", "floor", "theirs"),
     cpu_per=CPU_PER,
 )

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 
-from benchmarks.report.pictures import FOR_PHONES, GRID, INK, MUTED, PAPER, looks, text_of
+from benchmarks.report.pictures import FOR_PHONES, GRID, INK, MUTED, PAPER, looks
 from benchmarks.report.source import machine_line
 from benchmarks.result.figure import Panel, Picture, as_tick
 from benchmarks.result.metrics import number
@@ -82,7 +82,7 @@ def draw_pictures(view: View, pictures: list[Picture], out_dir: Path) -> list[Pa
                 left_out = dict.fromkeys(("Date", "Creator", "Format", "Type"))
                 figure.savefig(raw, format="svg", metadata=left_out)
                 path = Path(out_dir) / f"{name}.svg"
-                text = _tidy(raw.getvalue(), text_of(picture))
+                text = _tidy(raw.getvalue(), picture.title)
                 path.write_text(text, encoding="utf-8", newline="\n")
                 paths.append(path)
     return paths

@@ -1,7 +1,7 @@
 """The page: one HTML file with everything in it, made from one result file.
 
 It asks for nothing from any network, and its content policy forbids it to. Nothing here measures
-or judges: numbers, tables and sentences come from the experiments and from the answer.
+or judges: numbers and tables come from the experiments and from the answer.
 """
 
 import json
@@ -125,7 +125,8 @@ def _each(tag: str, texts: Iterable[str], attributes: str = "") -> str:
 def _verdict(view: View) -> str:
     """The sentences of the verdict that this run has measured, and what it says of each."""
     items = "".join(
-        f'<li><span class="{finding.name.lower()}">{finding}</span> {html_text(sentence.text)}</li>'
+        f'<li><span class="finding {finding.name.lower()}">{finding}</span>'
+        f" {html_text(sentence.text)}</li>"
         for sentence, finding in findings(view)
     )
     return f"<p>{VERDICT_TITLE}</p><ul>{items}</ul>" if items else ""

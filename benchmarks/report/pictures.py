@@ -1,4 +1,4 @@
-"""Pictures as far as they need no matplotlib: what they say in words, and who looks how.
+"""Pictures as far as they need no matplotlib: which there are, and which server looks how.
 
 Each server looks the same in all pictures. The colours are those of Okabe and Ito, told apart with
 any common colour blindness (https://jfly.uni-koeln.de/color/).
@@ -6,9 +6,7 @@ any common colour blindness (https://jfly.uni-koeln.de/color/).
 
 from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.result.figure import Picture
-from benchmarks.result.metrics import number
 from benchmarks.result.view import View
-from harness.command_line import printable
 
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d8dee4", "#ffffff"
 # A colour and a marker for each server.
@@ -41,23 +39,6 @@ def picture_of(view: View, name: str) -> Picture | None:
     """The picture of an experiment, if there is something in it."""
     picture = EXPERIMENTS[name].picture(view)
     return picture if picture and picture.drawn_panels else None
-
-
-def text_of(picture: Picture) -> str:
-    """The picture in words: the sum of each bar, and the medians at the ends of each line."""
-    panels = []
-    for panel in picture.panels:
-        parts = [
-            f"{bar.label} {number(sum(value for _, value in bar.parts))}" for bar in panel.bars
-        ]
-        for line in panel.lines:
-            ends = dict.fromkeys((line.points[0][:2], line.points[-1][:2]))
-            medians = " and ".join(f"{number(y)} at {panel.tick(x)}" for x, y in ends)
-            parts.append(f"{line.label} {medians}")
-        heading = filter(None, [panel.title, panel.y_label, panel.x_label])
-        panels.append(f"{', '.join(heading)}: {'; '.join(parts)}")
-    text = f"{picture.title}. {'. '.join(panels)}."
-    return printable(" ".join(text.split()), longest=None)
 
 
 def looks(servers: list[dict]) -> dict[str, tuple[str, str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.report.answer import LOSSES_TITLE, answer, losses, step
 from benchmarks.report.compare import twins_beside
-from benchmarks.report.pictures import FOR_PHONES, picture_of, text_of
+from benchmarks.report.pictures import FOR_PHONES, picture_of
 from benchmarks.report.source import (
     LEAD,
     ReportError,
@@ -88,7 +88,7 @@ def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
 
 
 def open_reference(path: Path) -> View:
-    """The view of a result that documents may quote. Raises ReportError or ResultError."""
+    """The view of a result that README may stand on. Raises ReportError or ResultError."""
     view = open_view(path)
     if not was_quiet(view.result):
         raise ReportError(f"{path} is no reference: its machine was not quiet")
@@ -141,7 +141,8 @@ def _results(view: View, twins: Table | None, prefix: str) -> list[str]:
     for name in view.experiments():
         blocks.append(f"### {markdown_text(EXPERIMENTS[name].title)}")
         if picture := picture_of(view, name):
-            path, alt = f"{prefix}results/{picture.name}", html.escape(text_of(picture))
+            path = f"{prefix}results/{picture.name}"
+            alt = html.escape(f"{picture.title}: the numbers are in the tables below.")
             phone = f'<source media="(max-width: 600px)" srcset="{path}{FOR_PHONES}.svg">'
             blocks.append(f'<picture>{phone}<img src="{path}.svg" alt="{alt}"></picture>')
         blocks.append(markdown_text(EXPERIMENTS[name].question))
@@ -176,7 +177,7 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
             raise ReportError(f"{where}: numbers: there is no A/A result in {results}")
         return f"\n{markdown(twins)}\n\n"
     if another:
-        view = open_reference(results / another)
+        view = open_view(results / another)
     for server in filter(None, (newer, older)):
         if server not in view.entry_of:
             raise ReportError(
@@ -190,4 +191,7 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
         f" [how the numbers are made]({prefix}README.md)."
     )
     table = step(view, newer, older) if newer else replace(answer(view), title="")
-    return f"\n{markdown(table)}\n\n{origin}\n\n"
+    # The reference says so of itself in one place.
+    warnings = map(markdown_text, flags(view.result) if another else [])
+    blocks = [markdown(table), *warnings, origin]
+    return "\n" + "\n\n".join(blocks) + "\n\n"

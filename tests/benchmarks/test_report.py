@@ -260,7 +260,7 @@ def test_a_drawn_file_is_text_with_a_label_whatever_a_server_is_called(small, tm
     for path in paths:
         root = ElementTree.parse(path).getroot()
         assert root.get("role") == "img"
-        assert root.get("aria-label") in map(pictures.text_of, wanted)
+        assert root.get("aria-label") in [picture.title for picture in wanted]
         words = [element.text or "" for element in root.iter()]
         assert any("v1_threads $x$" in text for text in words), path.name
         assert any("Made-up CPU" in text for text in words), path.name
