@@ -103,13 +103,18 @@ def _report(arguments: list[str]) -> int:
         metavar="FILE",
         help="also renew this README and the chapters beside it",
     )
+    parser.add_argument(
+        "--although-busy",
+        action="store_true",
+        help="also from a run whose machine was not quiet; the documents then say so",
+    )
     options = parser.parse_args(arguments)
     result = load_result(options.result)
     if result["finished"] is None:
         print(f"{options.result}: the run did not end; it has {len(result['trials'])} trials")
     _write_report(options.result, options.out or options.result.parent)
     if options.readme:
-        changed = readme.rewrite_readme(options.readme, options.result)
+        changed = readme.rewrite_readme(options.readme, options.result, options.although_busy)
         print("\n".join(f"{path}: renewed" for path in changed) or f"{options.readme}: unchanged")
     return 0
 

@@ -51,7 +51,7 @@ def markers(part: str) -> tuple[str, str]:
     return f"<!-- {part}: {origin} -->", f"<!-- end of {part} -->"
 
 
-def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
+def rewrite_readme(readme_path: Path, result_path: Path, although_busy: bool = False) -> list[Path]:
     """Put this result's numbers into README and the documents beside it; returns what has changed.
 
     Raises ResultError or ReportError, each one line. When one of the parts cannot be made, all
@@ -59,7 +59,7 @@ def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
     """
     changed = []
     try:
-        for path, text in renewed(readme_path, result_path).items():
+        for path, text in renewed(readme_path, result_path, although_busy).items():
             if text != path.read_text(encoding="utf-8"):
                 path.write_text(text, encoding="utf-8", newline="\n")
                 changed.append(path)
@@ -69,9 +69,9 @@ def rewrite_readme(readme_path: Path, result_path: Path) -> list[Path]:
     return changed
 
 
-def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
+def renewed(readme_path: Path, result_path: Path, although_busy: bool = False) -> dict[Path, str]:
     """The text that README, and each document beside it, has to have with this result."""
-    view, twins = open_reference(result_path), twins_beside(result_path)
+    view, twins = open_reference(result_path, although_busy), twins_beside(result_path)
     results = readme_path.parent / RESULTS
     chapters = sorted(readme_path.parent.glob(CHAPTERS))
     beside = (results, readme_path.parent / METHOD)
@@ -87,11 +87,17 @@ def renewed(readme_path: Path, result_path: Path) -> dict[Path, str]:
     return texts
 
 
-def open_reference(path: Path) -> View:
-    """The view of a result that README may stand on. Raises ReportError or ResultError."""
+def open_reference(path: Path, although_busy: bool = False) -> View:
+    """The view of a result that README may stand on. Raises ReportError or ResultError.
+
+    That of a machine that was not quiet is taken only `although_busy`, and README says so.
+    """
     view = open_view(path)
-    if not was_quiet(view.result):
-        raise ReportError(f"{path} is no reference: its machine was not quiet")
+    if not (was_quiet(view.result) or although_busy):
+        raise ReportError(
+            f"{path} is no reference: its machine was not quiet (with --although-busy it is taken"
+            " all the same, and the documents say so)"
+        )
     if view.result["interrupted"] or view.result["finished"] is None:
         raise ReportError(f"{path} is no reference: the run did not end")
     return view
@@ -121,7 +127,8 @@ def _answer(view: View) -> list[str]:
     verdict = "\n".join(f"- {markdown_text(sentence.text)}" for sentence in VERDICT)
     # README has the title of this table already.
     table = markdown(replace(answer(view), title=""))
-    return [markdown_text(LEAD), verdict, table, markdown_text(machine_line(view.result))]
+    lines = [machine_line(view.result), *flags(view.result)]
+    return [markdown_text(LEAD), verdict, table, *map(markdown_text, lines)]
 
 
 def _results(view: View, twins: Table | None, prefix: str) -> list[str]:

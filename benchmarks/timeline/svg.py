@@ -9,11 +9,13 @@ from benchmarks.timeline.recorder import Call
 from benchmarks.timeline.schedule import Block, Kind, Lane, Role, Schedule, Way
 from benchmarks.timeline.script import Action
 
-WIDTH, NARROW = 900, 420  # pixels; the narrow one is for phones
-LEFT, RIGHT = 96, 12  # of the time axis
+# All in pixels: the width of a picture, and of one for phones; the margins of the time axis; the
+# heights of lanes and of the other parts; the sizes of text.
+WIDTH, NARROW = 900, 420
+LEFT, RIGHT = 96, 12
 LANE, LOOP_LANE, CLIENT_LANE, GAP = 13, 20, 17, 2
 HEADING, BETWEEN, TOP, AXIS, LEGEND = 26, 12, 24, 26, 26
-SMALL, NORMAL, LARGE = 11, 12, 15  # sizes of text
+SMALL, NORMAL, LARGE = 11, 12, 15
 CHARACTER = 0.56  # of its size: the width of a character, on the average
 LEAST_WIDTH = 0.8  # of a block
 WIDE_ENOUGH = 8  # pixels beside the text of a block
@@ -390,7 +392,7 @@ def _axis(figure: Figure, canvas: Canvas, y: float) -> float:
 
 # What the looks of blocks mean.
 LEGEND_ENTRIES = (
-    ("c0 bar", "a line is on its way: from the dot to its answer (arrows: to the others)"),
+    ("c0 bar", "a line on its way: from dot to answer (arrows: to others)"),
     ("asleep", "asleep in a call"),
     ("ready", "could run, does not yet (scheduler or interpreter's lock)"),
     ("c0", "runs Python for the client of that colour"),

@@ -33,7 +33,7 @@ except ModuleNotFoundError:
 REFERENCE = REPOSITORY / "benchmarks" / "results" / "reference.json"
 RENEW = (
     "python3 -m benchmarks report benchmarks/results/reference.json"
-    " --out benchmarks/results --readme README.md"
+    " --out benchmarks/results --readme README.md --although-busy"
 )
 needs_matplotlib = pytest.mark.skipif(
     draw is None,
@@ -134,7 +134,7 @@ def test_a_pivot_marks_the_best_and_says_how_many_times_it_the_others_are(view):
         ("ping", {"rate": 40_000}, "v4_asyncio", r"\d.* †"),
         ("ping", {"rate": 10_000}, "C threads", r"\d.* ~"),
         ("fanout", {"mode": "talk"}, "v4_asyncio", "failed ✗"),
-        ("rush", {}, "tutorial", "error !"),
+        ("rush", {}, "C select", "error !"),
         ("idle", {"idle": 10_000, "active": 1}, "v2_select", "server full"),
     ],
 )
@@ -526,7 +526,7 @@ def test_a_document_without_its_markers_is_one_line_and_all_stay(
 
 def test_all_documents_are_what_the_reference_run_says():
     assert REFERENCE.is_file(), f"the reference run is missing: {REFERENCE}"
-    renewed = readme.renewed(REPOSITORY / "README.md", REFERENCE)
+    renewed = readme.renewed(REPOSITORY / "README.md", REFERENCE, although_busy=True)
     beside = (REPOSITORY / "benchmarks" / name for name in ("RESULTS.md", "README.md"))
     documents = [REPOSITORY / "README.md", *beside]
     assert list(renewed) == [*documents, *(REPOSITORY / name / "README.md" for name in VERSIONS)]

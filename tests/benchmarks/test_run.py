@@ -12,7 +12,7 @@ from benchmarks.contestants.lineup import Contestant
 from benchmarks.experiments.catalogue import EXPERIMENTS
 from benchmarks.experiments.questions import CHAT_LOAD, SATURATION, unsettled
 from benchmarks.report import answer
-from benchmarks.report.readme import renewed
+from benchmarks.report.readme import PARTS, markers, renewed
 from benchmarks.report.source import ReportError, flags
 from benchmarks.result.file import ResultError, load_result
 from benchmarks.result.status import Outcome, Refusal, Status
@@ -278,6 +278,9 @@ def test_a_run_goes_on_without_a_quiet_machine_and_says_so(run, tmp_path: Path) 
     assert any("not quiet" in line for line in flags(result))
     with pytest.raises(ReportError, match="not quiet"):
         renewed(tmp_path / "README.md", begun.path)
+    (tmp_path / "README.md").write_text("".join(sum(map(markers, PARTS), ())))
+    taken = renewed(tmp_path / "README.md", begun.path, although_busy=True)
+    assert "was not quiet" in taken[tmp_path / "README.md"].split(markers("answer")[1])[0]
 
 
 def test_the_piece_of_work_is_timed_on_each_core() -> None:
