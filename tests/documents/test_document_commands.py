@@ -109,7 +109,7 @@ def test_what_a_document_shows_wrongly_is_named(rehearse, lines, message):
 
 
 def test_what_differs_from_run_to_run_is_left_open(rehearse):
-    text = console("$ printf 'a\\nb\\nc 17 ms\\n'", "a", "…", "c … ms")
+    text = console("$ printf 'a\\nb\\nd 17 ms\\n'", "a", "…", "d … ms")
     assert rehearse(text + console("$ printf 'a\\n'", "…", "a", "…")) == []
 
 
