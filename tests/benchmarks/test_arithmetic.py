@@ -13,12 +13,19 @@ from pathlib import Path
 import pytest
 
 from benchmarks.experiments.catalogue import EXPERIMENTS
-from benchmarks.experiments.questions import CHAT_LOAD, QUESTIONS
+from benchmarks.experiments.questions import CHAT_LOAD, QUESTIONS, SETTLED
 from benchmarks.report import answer, compare, page, verdict
 from benchmarks.result import metrics, statistics
 from benchmarks.result.file import EARLIER, SCHEMA, ResultError, load_result, write_result
 from benchmarks.result.metrics import percentiles
-from benchmarks.result.statistics import TOO_FEW, Ratio, paired_ratio, percentile, unpaired_ratio
+from benchmarks.result.statistics import (
+    TOO_FEW,
+    Blocks,
+    Ratio,
+    paired_ratio,
+    percentile,
+    unpaired_ratio,
+)
 from benchmarks.result.status import Refusal
 from benchmarks.result.view import KINDS, View, describe, key
 from tests.benchmarks.made_up_results import make_result, server
@@ -277,6 +284,26 @@ def test_of_things_that_do_not_differ_about_5_per_cent_are_shown(paired: bool) -
 def test_a_percentile_takes_ten_samples_beyond_it(count: int, known: list[str]) -> None:
     assert list(percentiles(range(count))) == known
     assert percentiles(range(1000))["p99_ms"] == 989
+
+
+def test_adding_rounds_until_a_row_is_settled_shows_few_differences_that_are_none() -> None:
+    """300 rows of four equal servers, each measured until its intervals are within 10 %."""
+    dice = random.Random(1)
+    wrong = 0
+    for _ in range(300):
+        values: dict[str, dict[int, float]] = {name: {} for name in "abcd"}
+        for number in range(15):
+            for rounds in values.values():
+                rounds[number] = dice.lognormvariate(0, 0.07)
+            blocks = Blocks(values)
+            best = min(blocks.effects, key=blocks.effects.__getitem__)
+            ratios = [blocks.ratio(name, best) for name in values if name != best]
+            reaches = [ratio.reach for ratio in ratios if ratio and ratio.reach is not None]
+            if len(reaches) == 3 and max(reaches) <= SETTLED:
+                break
+        pairs = itertools.combinations(values, 2)
+        wrong += any(ratio.shown for pair in pairs if (ratio := blocks.ratio(*pair)))
+    assert wrong / 300 <= 0.1
 
 
 # Cells
