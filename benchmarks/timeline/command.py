@@ -26,8 +26,6 @@ from benchmarks.timeline.script import ScriptError, read_script
 from benchmarks.timeline.svg import in_short
 from harness.command_line import printable
 from harness.server_under_test import FAILURES, PORT, CommandError, ServerUnderTest
-from tests.zoo.catalogue import ZooError, find_bug
-from tests.zoo.stage import program_under_test
 
 TRIES = 5
 OWN = "timeline"  # the name of the figure of a script of the reader's own
@@ -36,7 +34,7 @@ ABOUT = (
     " axis. Measure alone: on a busy machine a recording shows the machine."
 )
 # What is the user's to mend, each one line.
-MISTAKES = (ScriptError, PlayError, RecordingError, ZooError)
+MISTAKES = (ScriptError, PlayError, RecordingError)
 SCRIPT_FORMAT = """\
 a script has a line for each step, TIME in milliseconds:
   0    alice joins           connects, and gives the name
@@ -138,7 +136,7 @@ def _lesson(name: str) -> Lesson:
 
 
 def _servers(options: argparse.Namespace, until_done: ExitStack) -> list[ServerUnderTest]:
-    """Those that are recorded. Raises CommandError or ZooError."""
+    """Those that are recorded. Raises CommandError."""
     if options.server:
         server = ServerUnderTest("your server", options.profile, options.server)
         server.require(PORT)
@@ -149,11 +147,23 @@ def _servers(options: argparse.Namespace, until_done: ExitStack) -> list[ServerU
             )
         return [server]
     if options.zoo:
-        bug = find_bug(options.zoo)
         folder = until_done.enter_context(TemporaryDirectory(prefix="timeline-zoo-"))
-        broken = bug.write_copy(Path(folder, bug.name), broken=True)
-        return [program_under_test(broken, bug.profile), ServerUnderTest.ours(bug.version)]
+        return _with_and_without_bug(options.zoo, Path(folder))
     return [ServerUnderTest.ours(version) for version in versions_named(options.versions)]
+
+
+def _with_and_without_bug(name: str, folder: Path) -> list[ServerUnderTest]:
+    """The server with a bug of the zoo, and the one without. Raises CommandError."""
+    # The zoo is one of the tests' tools, and the benchmarks run without the tests.
+    from tests.zoo.catalogue import ZooError, find_bug
+    from tests.zoo.stage import program_under_test
+
+    try:
+        bug = find_bug(name)
+        broken = bug.write_copy(folder / bug.name, broken=True)
+    except ZooError as error:
+        raise CommandError(f"--zoo: {error}") from None
+    return [program_under_test(broken, bug.profile), ServerUnderTest.ours(bug.version)]
 
 
 def draw(lesson: Lesson, recorded: Sequence[Recorded], out: Path) -> list[str]:
