@@ -572,6 +572,9 @@ def test_the_page_can_be_zoomed_asked_and_lit_up(open_page, width: int, tmp_path
 @posix_only
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_suite_passes_while_the_recorder_is_on(version: str, tmp_path: Path) -> None:
+    """It takes more than a minute for each of them."""
+    if version in ("v2_select", "v3_broadcast") and sys.version_info < (3, 12):
+        pytest.skip("select() is called alike in each Python: tried with 3.12 or newer")
     profile = "chat" if version in ("v3_broadcast", "v4_asyncio") else "echo"
     server = REPOSITORY / version / "server.py"
     command = (
