@@ -18,7 +18,6 @@ from benchmarks.experiments.questions import (
     SATURATION,
     SOMEBODY_COMPUTES,
     Question,
-    asked,
 )
 from benchmarks.result.statistics import Ratio
 from benchmarks.result.view import View
@@ -48,9 +47,8 @@ class Claim:
 
     def ratio(self, view: View) -> Ratio | None:
         """How many times better it is; None where the two were not measured."""
-        for question, point in asked(view, [self.question]):
-            if not question.wanted.items() <= dict(point).items():
-                continue
+        question = self.question
+        for point in view.points(question.experiment, **question.wanted):
             better, worse = point.cells.get(self.better), point.cells.get(self.worse)
             if better and worse:
                 pair = (worse, better) if question.about.lower_is_better else (better, worse)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.timeline.schedule import Schedule, Way
 from benchmarks.timeline.script import Action
-from benchmarks.timeline.svg import Figure, Window, in_short, pong_waits
+from benchmarks.timeline.svg import Figure, Window, in_short
 
 SCRIPTS = Path(__file__).with_name("scripts")
 LATE_NS = 2_000_000  # beyond it a recording shows the machine more than the servers
@@ -38,7 +38,7 @@ def figure_of(lesson: Lesson, schedules: Sequence[Schedule], further: Sequence[s
     notes += further
     said = [lesson.said(schedule) for schedule in schedules]
     windows = lesson.windows(schedules)
-    return Figure(lesson.name, lesson.title, schedules, windows, lesson.unit, said, notes)
+    return Figure(lesson.title, schedules, windows, lesson.unit, said, notes)
 
 
 def everything(schedules: Sequence[Schedule]) -> list[Window]:
@@ -52,6 +52,30 @@ def waits_for_pongs(schedule: Schedule) -> str:
     waits = pong_waits(schedule)
     parts = [f"{in_short(wait)} {when}" for when, wait in waits.items() if wait is not None]
     return f"a /ping took up to {', '.join(parts)}" if parts else ""
+
+
+def pong_waits(schedule: Schedule) -> dict[str, int | None]:
+    """The longest wait for a pong (ns), by when its question was sent; None where none was."""
+    works = [
+        (way.at, way.answered or schedule.end)
+        for way in schedule.ways
+        if way.message.command == "/work"
+    ]
+    deaf = [(start, end) for _, start, end in schedule.deaf]
+    names = dict.fromkeys(name for name, _, _ in schedule.deaf)
+    return {
+        "beside /work": _longest(schedule, works),
+        f"while {' and '.join(names)} is deaf": _longest(schedule, deaf),
+    }
+
+
+def _longest(schedule: Schedule, spans: Sequence[tuple[int, int]]) -> int | None:
+    waits = [
+        (way.answered or schedule.end) - way.at
+        for way in schedule.ways
+        if way.message.command == "/ping" and any(start <= way.at < end for start, end in spans)
+    ]
+    return max(waits, default=None)
 
 
 def median_line(schedule: Schedule) -> Way | None:

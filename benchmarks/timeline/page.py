@@ -9,10 +9,10 @@ from benchmarks.timeline.schedule import Lane, Schedule
 from benchmarks.timeline.svg import (
     CLIENT_COLOURS,
     COLOURS,
-    HEADINGS,
     LEGEND_ENTRIES,
     Figure,
     Window,
+    heading_of,
 )
 
 PAGE, STYLE, SCRIPT = (
@@ -44,10 +44,9 @@ def page_of(figure: Figure) -> str:
 
 
 def _panel(schedule: Schedule, window: Window, said: str) -> dict:
-    about = HEADINGS.get(schedule.name)
     return {
         "name": schedule.name,
-        "heading": f"{schedule.name}: {about}" if about else schedule.name,
+        "heading": heading_of(schedule),
         "said": said,
         "window": [window.start, window.end],
         "zero": window.zero,

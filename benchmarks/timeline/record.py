@@ -87,19 +87,14 @@ def record_once(server: ServerUnderTest, steps: Sequence[Step]) -> Recorded:
 
 
 def since_begin(recorded: Recorded) -> Recorded:
-    """The same with times since the beginning of the play, and small numbers for threads."""
+    """The same with times since the beginning of the play."""
     play = recorded.play
     begin = play.begin
-    threads = {
-        thread: number
-        for number, thread in enumerate(dict.fromkeys(e.thread for e in recorded.events), start=1)
-    }
     events = [
         dataclasses.replace(
             event,
             start=event.start - begin,
             end=None if event.end is None else event.end - begin,
-            thread=threads[event.thread],
         )
         for event in recorded.events
         if event.start < play.end

@@ -137,6 +137,18 @@ class Recorder:
         if port:
             PORT.pack_into(self.records, at + PORT_AT, port)
 
+    def watched(self, call: Call, original: Callable, port: int = 0) -> Callable:
+        """The same function, each call of which is recorded."""
+
+        def function(*arguments: Any, **options: Any) -> Any:
+            at = self.begin(call, port)
+            try:
+                return original(*arguments, **options)
+            finally:
+                self.end(at)
+
+        return function
+
     def number_of(self, name: str) -> int:
         """The number that stands for a name in the records."""
         if name not in self.names:
@@ -221,22 +233,11 @@ def _size(result: bytes | int) -> int:
 
 def _watch_readiness(recorder: Recorder) -> None:
     """select() itself, and the selectors that stand on other calls."""
-
-    def watched(original: Callable) -> Callable:
-        def wait(*arguments: Any, **options: Any) -> Any:
-            at = recorder.begin(Call.SELECT)
-            try:
-                return original(*arguments, **options)
-            finally:
-                recorder.end(at)
-
-        return wait
-
     for name in ("EpollSelector", "KqueueSelector", "PollSelector", "SelectSelector"):
         selector = getattr(selectors, name, None)
         if selector:
-            selector.select = watched(selector.select)
-    select.select = watched(select.select)
+            selector.select = recorder.watched(Call.SELECT, selector.select)
+    select.select = recorder.watched(Call.SELECT, select.select)
 
 
 class WatchedLock:
@@ -275,32 +276,12 @@ _new_lock = threading.Lock
 def _watch_threads(recorder: Recorder) -> None:
     WatchedLock.recorder = recorder
     threading.Lock = WatchedLock  # type: ignore[misc, assignment]
-
-    def watched(original: Callable) -> Callable:
-        def wait(*arguments: Any, **options: Any) -> Any:
-            at = recorder.begin(Call.SLEEP)
-            try:
-                return original(*arguments, **options)
-            finally:
-                recorder.end(at)
-
-        return wait
-
-    threading.Condition.wait = watched(threading.Condition.wait)  # type: ignore[method-assign]
-    threading.Thread.join = watched(threading.Thread.join)  # type: ignore[method-assign]
-    time.sleep = watched(time.sleep)
+    for owner, name in ((threading.Condition, "wait"), (threading.Thread, "join"), (time, "sleep")):
+        setattr(owner, name, recorder.watched(Call.SLEEP, getattr(owner, name)))
     submit = concurrent.futures.ThreadPoolExecutor.submit
 
     def submit_watched(self: Any, function: Callable, /, *arguments: Any, **options: Any) -> Any:
-        port = SERVED.get()
-
-        def work(*given: Any, **named: Any) -> Any:
-            at = recorder.begin(Call.WORK, port)
-            try:
-                return function(*given, **named)
-            finally:
-                recorder.end(at)
-
+        work = recorder.watched(Call.WORK, function, SERVED.get())
         return submit(self, work, *arguments, **options)
 
     concurrent.futures.ThreadPoolExecutor.submit = submit_watched  # type: ignore[method-assign]

@@ -84,9 +84,13 @@ class Way:
     """
 
     message: Message
-    at: int
     deliveries: list[tuple[str, int]]
     blocks: list[tuple[int, int]]
+
+    @property
+    def at(self) -> int:
+        """When the message was sent."""
+        return self.message.at
 
     @property
     def answered(self) -> int | None:
@@ -109,7 +113,10 @@ class Schedule:
 
 
 def schedule_of(name: str, events: Sequence[Event], play: Play, cut: str = "") -> Schedule:
-    """The schedule of one server that was recorded while a script was played to it."""
+    """The schedule of one server that was recorded while a script was played to it.
+
+    Events and play have their times since the beginning: see `since_begin()` in record.py.
+    """
     joined = Joined(events, play)
     lanes = [lane for lane in map(joined.lane, joined.threads()) if lane.blocks]
     _name_lanes(lanes)
@@ -121,9 +128,7 @@ def schedule_of(name: str, events: Sequence[Event], play: Play, cut: str = "") -
         )
     )
     ways = [joined.way(message, lanes) for message in play.messages]
-    deaf = [(client, at - play.begin, until - play.begin) for client, at, until in play.deaf]
-    end = play.end - play.begin
-    return Schedule(name, lanes, ways, clients, deaf, end, play.lateness, cut)
+    return Schedule(name, lanes, ways, clients, play.deaf, play.end, play.lateness, cut)
 
 
 def _name_lanes(lanes: Sequence[Lane]) -> None:
@@ -197,7 +202,11 @@ class Joined:
         has_ended = lane.client and calls and calls[-1].call is Call.CLOSE
         if not has_ended:
             drawing.fill(self.play.end)
-        return replace(lane, blocks=[self.since_begin(b) for b in lane.blocks if self.is_seen(b)])
+        # What a server did before the first client came is not drawn.
+        blocks = [
+            replace(block, start=max(0, block.start)) for block in lane.blocks if block.end > 0
+        ]
+        return replace(lane, blocks=blocks)
 
     def ready_for(self, calls: Sequence[Event], place: int) -> int | None:
         """When there was something for this call to return with, where that is known.
@@ -230,13 +239,6 @@ class Joined:
             return Role.WORKER, ""
         return (Role.MAIN if thread == self.events[0].thread else Role.OTHER), ""
 
-    def is_seen(self, block: Block) -> bool:
-        return block.end > self.play.begin and block.end > block.start
-
-    def since_begin(self, block: Block) -> Block:
-        begin = self.play.begin
-        return replace(block, start=max(0, block.start - begin), end=block.end - begin)
-
     def way(self, message: Message, lanes: Sequence[Lane]) -> Way:
         """Which blocks brought a message in, ran for it, and sent it out."""
         port = self.play.ports.get(message.client, 0)
@@ -256,15 +258,13 @@ class Joined:
             and (end := ends.get(self.names[event.port])) is not None
             and _overlaps(self.bytes.get(id(event)), end - 1, end)
         ]
-        begin = self.play.begin
+        calls = [
+            (event.thread, event.start, event.end or self.play.end) for event in (*received, *sent)
+        ]
         blocks = []
         if received:
-            first = min(event.start for event in received) - begin
-            last = max(e.end or self.play.end for e in (*sent, *received)) - begin
-            calls = [
-                (event.thread, event.start - begin, (event.end or self.play.end) - begin)
-                for event in (*received, *sent)
-            ]
+            first = min(event.start for event in received)
+            last = max(end for _, _, end in calls)
             for number, lane in enumerate(lanes):
                 for place, block in enumerate(lane.blocks):
                     is_its_call = block.kind in (Kind.READY, Kind.CALL) and any(
@@ -279,8 +279,8 @@ class Joined:
                     )
                     if is_its_call or runs_for_it:
                         blocks.append((number, place))
-        deliveries = [(name, at - begin) for name, at, _ in message.deliveries]
-        return Way(message, message.at - begin, deliveries, blocks)
+        deliveries = [(name, at) for name, at, _ in message.deliveries]
+        return Way(message, deliveries, blocks)
 
 
 def _overlaps(span: tuple[int, int] | None, begin: int, end: int) -> bool:

@@ -47,6 +47,12 @@ HEADINGS = {
 }
 
 
+def heading_of(schedule: Schedule) -> str:
+    """The name of a server, and its model where that is known."""
+    about = HEADINGS.get(schedule.name)
+    return f"{schedule.name}: {about}" if about else schedule.name
+
+
 @dataclass(frozen=True)
 class Window:
     """The part of a schedule that is drawn, in ns since the beginning; 0 on the axis is `zero`."""
@@ -60,14 +66,13 @@ class Window:
 class Figure:
     """What is drawn: schedules with their windows, of one length. `unit_ns` is that of the axis."""
 
-    name: str
     title: str
     schedules: Sequence[Schedule]
     windows: Sequence[Window]
     unit: str
     # What stands at the right of each heading.
-    said: Sequence[str] = ()
-    notes: Sequence[str] = ()
+    said: Sequence[str]
+    notes: Sequence[str]
 
     @property
     def unit_ns(self) -> int:
@@ -126,7 +131,7 @@ def draw(figure: Figure, width: int = WIDTH) -> str:
         panel = Panel(schedule, figure.windows[number], canvas)
         if not number:
             panel.announce()
-        bottom = panel.draw(bottom, figure.said[number] if figure.said else "") + BETWEEN
+        bottom = panel.draw(bottom, figure.said[number]) + BETWEEN
     lanes_end = bottom - BETWEEN
     bottom = _axis(figure, canvas, lanes_end + 4)
     bottom = _legend(canvas, bottom)
@@ -219,9 +224,7 @@ class Panel:
 
     def draw(self, top: float, said: str) -> float:
         """Everything below this y; returns where it ends."""
-        name = self.schedule.name
-        about = HEADINGS.get(name)
-        self.canvas.text(2, top + 17, f"{name}: {about}" if about else name, "heading ink")
+        self.canvas.text(2, top + 17, heading_of(self.schedule), "heading ink")
         y = top + HEADING
         if self.canvas.width < WIDTH:
             self.canvas.text(2, top + 32, said, "small quiet")
@@ -238,7 +241,7 @@ class Panel:
             self.client(client, rows[client])
             y += CLIENT_LANE
         for way in self.schedule.ways:
-            if self.is_seen(way.at, max([way.at, *(at for _, at in way.deliveries)])):
+            if self.is_seen(way.at, way.answered or way.at):
                 self.way(way, rows)
         if self.schedule.cut:
             x = self.x(self.schedule.end)
@@ -338,30 +341,6 @@ class Panel:
             f" {_n(x2 - dx + dy / 2.4)},{_n(y2 - dy - dx / 2.4)}"
         )
         self.canvas.parts.append(f'<polygon class="c{number}" points="{points}"/>')
-
-
-def pong_waits(schedule: Schedule) -> dict[str, int | None]:
-    """The longest wait for a pong (ns), by when its question was sent; None where none was."""
-    works = [
-        (way.at, way.answered or schedule.end)
-        for way in schedule.ways
-        if way.message.command == "/work"
-    ]
-    deaf = [(start, end) for _, start, end in schedule.deaf]
-    names = dict.fromkeys(name for name, _, _ in schedule.deaf)
-    return {
-        "beside /work": _longest(schedule, works),
-        f"while {' and '.join(names)} is deaf": _longest(schedule, deaf),
-    }
-
-
-def _longest(schedule: Schedule, spans: Sequence[tuple[int, int]]) -> int | None:
-    waits = [
-        (way.answered or schedule.end) - way.at
-        for way in schedule.ways
-        if way.message.command == "/ping" and any(start <= way.at < end for start, end in spans)
-    ]
-    return max(waits, default=None)
 
 
 def in_short(nanoseconds: int) -> str:

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,12 +21,20 @@ from benchmarks.timeline import recorder, svg
 from benchmarks.timeline.command import draw
 from benchmarks.timeline.figures import LATE_NS, LESSONS, figure_of
 from benchmarks.timeline.player import Conversation, Message, Play
-from benchmarks.timeline.record import RecordingError, load, preparation, record_once, save
+from benchmarks.timeline.record import (
+    Recorded,
+    RecordingError,
+    load,
+    preparation,
+    record_once,
+    save,
+    since_begin,
+)
 from benchmarks.timeline.recorder import Call
 from benchmarks.timeline.recording import Event, read_recording
 from benchmarks.timeline.schedule import Block, Lane, Role, Schedule, schedule_of
 from benchmarks.timeline.script import Action, ScriptError, Step, parse_script, read_script
-from harness.launcher import REPOSITORY, VERSIONS
+from harness.launcher import PROFILES, REPOSITORY, VERSIONS, free_port
 from harness.server_under_test import ServerUnderTest
 
 CONVERSATION, ONE_LINE, BESIDE_WORK = LESSONS
@@ -301,7 +308,7 @@ def test_every_message_has_exactly_its_deliveries(version: str, tmp_path: Path) 
     schedule = recorded.schedule
     assert_whole(schedule)
     assert recorded.play.missing == []
-    in_a_room = version in ("v3_broadcast", "v4_asyncio")
+    in_a_room = PROFILES[version] == "chat"
     heard = {(way.message.text, tuple(name for name, _ in way.deliveries)) for way in schedule.ways}
     assert ("/ping one", ("bob",)) in heard
     assert ("/work 10", ("bob",)) in heard
@@ -344,7 +351,8 @@ def test_a_recording_ends_whole_when_the_server_does(end: signal.Signals, tmp_pa
         conversation.perform = perform_and_end  # type: ignore[method-assign]
         seen = conversation.run()
     assert seen.is_cut
-    schedule = schedule_of("v2_select", read_recording(path), seen, "it was killed")
+    recorded = Recorded("v2_select", read_recording(path), seen, "it was killed")
+    schedule = since_begin(recorded).schedule
     assert_whole(schedule)
     assert sum(len(lane.blocks) for lane in schedule.lanes) > 5
     drawn = svg.draw(figure_of(CONVERSATION, [schedule]))
@@ -491,8 +499,7 @@ def open_page() -> Iterator[Callable[[Path, int], Browser]]:
     driver = shutil.which("chromedriver")
     if driver is None or not (shutil.which("chromium") or shutil.which("google-chrome")):
         pytest.skip("no Chromium with its driver: apt install chromium chromium-driver")
-    with socket.create_server(("127.0.0.1", 0)) as unused:
-        port = unused.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen([driver, f"--port={port}"], stdout=subprocess.DEVNULL)
     try:
         with contextlib.ExitStack() as sessions:
@@ -575,14 +582,17 @@ def test_the_suite_passes_while_the_recorder_is_on(version: str, tmp_path: Path)
     """It takes more than a minute for each of them."""
     if version in ("v2_select", "v3_broadcast") and sys.version_info < (3, 12):
         pytest.skip("select() is called alike in each Python: tried with 3.12 or newer")
-    profile = "chat" if version in ("v3_broadcast", "v4_asyncio") else "echo"
     server = REPOSITORY / version / "server.py"
     command = (
         f"{sys.executable} {recorder.__file__} {tmp_path} {server} --port {{port}} {{options}}"
     )
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--server", command]
     done = subprocess.run(
-        [*suite, "--profile", profile], cwd=REPOSITORY, capture_output=True, text=True, timeout=600
+        [*suite, "--profile", PROFILES[version]],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-3000:]
     assert len(list(tmp_path.glob("*.recording"))) > 50
