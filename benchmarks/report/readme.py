@@ -6,6 +6,7 @@ benchmarks/RESULTS.md. A chapter, v?_*/README.md, compares its version with the 
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,10 +38,13 @@ END_OF_NUMBERS = "<!-- /numbers -->"
 # `<!-- numbers: v2_select against v1_threads -->`, or `<!-- numbers: v1_threads alone -->`; behind
 # either, `, in another.json` names a file beside the reference. `the answer, in another.json`
 # is that file's table of the answer, `v4_asyncio against itself` the A/A result beside them.
+# `; first: A ROW; ANOTHER` at the end shows the rows that begin so, and folds the others.
 NUMBERS = re.compile(
     rf"(<!-- numbers:([^\n]*?)-->\n)((?:(?!<!-- numbers:).)*?)({END_OF_NUMBERS})", re.DOTALL
 )
-WANTED = re.compile(r"(?:the answer|([\w@.]+) (?:against ([\w@.]+)|alone))(?:, in (\w[\w.-]*))?")
+WANTED = re.compile(
+    r"(?:the answer|([\w@.]+) (?:against ([\w@.]+)|alone))(?:, in (\w[\w.-]*))?(?:; first: (.+))?"
+)
 REFERENCE = "reference.json"
 ITSELF = "itself"
 
@@ -177,7 +181,7 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
         raise ReportError(
             f"{where}: numbers: `{wanted}` is not understood; write `A against B` or `A alone`"
         )
-    newer, older, another = servers.groups()
+    newer, older, another, first = servers.groups()
     if older == ITSELF:
         twins = twins_beside(results / REFERENCE)
         if twins is None:
@@ -200,5 +204,24 @@ def _numbers(wanted: str, view: View, where: Path, results: Path) -> str:
     table = step(view, newer, older) if newer else replace(answer(view), title="")
     # The reference says so of itself in one place.
     warnings = map(markdown_text, flags(view.result) if another else [])
-    blocks = [markdown(table), *warnings, origin]
-    return "\n" + "\n\n".join(blocks) + "\n\n"
+    tables = _folded(table, first.split("; "), where) if first else [markdown(table)]
+    return "\n" + "\n\n".join([*tables, *warnings, origin]) + "\n\n"
+
+
+def _folded(table: Table, first: Sequence[str], where: Path) -> list[str]:
+    """A table in two: the rows that begin with these words, and the others behind a fold."""
+    shown = [at for at, row in enumerate(table.rows) if row[0].startswith(tuple(first))]
+    if len(shown) != len(first):
+        raise ReportError(f"{where}: numbers: {len(shown)} rows begin as one of {'; '.join(first)}")
+    others = [at for at in range(len(table.rows)) if at not in shown]
+    return [
+        markdown(replace(_with_rows(table, shown), notes=[])),
+        "<details><summary>The other rows</summary>",
+        markdown(_with_rows(table, others)),
+        "</details>",
+    ]
+
+
+def _with_rows(table: Table, rows: Sequence[int]) -> Table:
+    marks = {(rows.index(row), column) for row, column in table.marks if row in rows}
+    return replace(table, rows=[table.rows[row] for row in rows], marks=marks)
