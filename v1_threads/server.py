@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""v1_threads: a thread for each client, blocking sockets.
+"""v1_threads: a thread for each client, blocking calls.
 
 Each client has a thread of its own that does one thing after another: wait for input, answer, wait
 again. A waiting thread costs no CPU and stops nobody, and its position in the code records what it

@@ -8,8 +8,10 @@
 
 A line of output that is `…` stands for any lines or none, a `…` in a line for any text. A command
 without output below it only has to succeed. A server is started where it is first named, on its own
-port, and serves all the commands below it, until the document starts another one on that port.
-In a command the word PID stands for the process of the server that was started last.
+port, and serves all the commands below it, until the document starts another one on that port. So
+is a small.py, and a step of a chapter (grow/). What a reader writes into mine/v1.py ends as
+v1_threads/small.py, so that one runs in its place. In a command the word PID stands for the process
+of the server that was started last.
 """
 
 import contextlib
@@ -31,17 +33,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from harness.launcher import REPOSITORY
+from harness.launcher import REPOSITORY, VERSIONS
 
 # A command that runs for longer than these seconds hangs.
 TIME_LIMIT = 60
 BLOCK = re.compile(r"^( *)```console\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-SERVER = re.compile(r"[^|&]*?python3( -X \w+)* v(?P<number>\d)_\w+/server\.py[^|&;]*")
+SERVER = re.compile(
+    r"[^|&]*?python3( -X \w+)* v(?P<number>\d)_\w+/(?P<file>server|small|grow/\w+)\.py[^|&;]*"
+)
+# What a reader has written by the end of a chapter's first part.
+MINE = re.compile(r"\bmine/(?P<version>v\d)\.py\b")
 # Commands that take minutes, or write into the repository, and the tests that run them.
 TESTED_ELSEWHERE = {
     r"python3 -m benchmarks\b(?!.* --smoke| demo)": "tests/benchmarks/test_commands.py",
     r"python3 -m tests\.grade\b": "tests/tools/test_grade.py",
-    r"python3 -m tests\.zoo matrix\b": "tests/tools/test_zoo.py",
+    r"python3 -m tests\.zoo (matrix|copy|check)\b": "tests/tools/test_zoo.py",
     r"python3 -m tests\.limits\b(?!.*--only)": "tests/suite/test_limits_lab.py",
 }
 # These wait for a person at a keyboard. They get the lines of one who leaves at once.
@@ -110,6 +116,7 @@ def how_to_run(command: str, folder: Path) -> str:
     """
     if command in DRY:
         return f"make -n {command.split()[1]}"
+    command = with_small_for_mine(command)
     if INTERACTIVE.fullmatch(command):
         name = "" if " --name " in command else "somebody\\n"
         command = f"printf '{name}/quit\\n' | {command}"
@@ -119,6 +126,16 @@ def how_to_run(command: str, folder: Path) -> str:
         command += " --collect-only -q"
     python = shlex.quote(sys.executable)
     return re.sub(r"(?<![\w/.])(\.venv/bin/python|python3)(?![\w.])", lambda _: python, command)
+
+
+def with_small_for_mine(command: str) -> str:
+    """A command in which the small.py of its version stands for what a reader has written."""
+
+    def small(mine: re.Match[str]) -> str:
+        (version,) = (name for name in VERSIONS if name.startswith(mine["version"]))
+        return f"{version}/small.py"
+
+    return MINE.sub(small, command)
 
 
 def missing_program(command: str) -> str | None:
@@ -206,7 +223,7 @@ class Server:
         line = re.sub(
             r"((?:\w+=\S+ )*)python3\b",
             lambda start: f"exec env {start[1]}{shlex.quote(sys.executable)}",
-            step.command,
+            with_small_for_mine(step.command),
             count=1,
         )
         with log.open("w") as log_file:
@@ -235,7 +252,9 @@ class Server:
         self.process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(TIME_LIMIT)
-        if (status := self.process.poll()) != 0:
+        # Neither a small.py nor a step on the way to it has an orderly end.
+        is_whole = SERVER.fullmatch(with_small_for_mine(self.step.command))["file"] == "server"
+        if (status := self.process.poll()) != 0 and is_whole:
             raise Unlike(f"{self.step.command}: it ended with {status} at Ctrl-C, not with 0")
         log = self.log.read_text()
         for line in self.step.shown[1:]:
@@ -244,8 +263,8 @@ class Server:
 
 
 def port_of(command: str) -> int | None:
-    """The port of a command that is one of the four servers, to be left running."""
-    server = SERVER.fullmatch(command)
+    """The port of a command that starts a server, which is to be left running."""
+    server = SERVER.fullmatch(with_small_for_mine(command))
     option = re.search(r"--port[ =](\d+)", command)
     return server and int(option[1] if option else 8000 + int(server["number"]))
 

@@ -137,6 +137,15 @@ def test_the_page_has_the_table():
     assert table.renewed(text, VERDICTS) == text, ANEW
 
 
+@each_version
+def test_the_readme_has_its_lines_of_code(version):
+    """README.md says behind each file how many they are."""
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    for name in ("small.py", "server.py"):
+        source = (REPOSITORY / version / name).read_text(encoding="utf-8")
+        assert f"({version}/{name}) ({table.lines_of_code(source)}) |" in readme
+
+
 def test_core_rules_are_kept_by_all():
     """PROTOCOL.md marks as core what every small.py keeps."""
     core = {rule for rule in TITLES if rule != "launch" and text_of(rule).endswith(" *core*")}

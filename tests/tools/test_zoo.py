@@ -207,6 +207,45 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path, stop_signal):
     assert list(tmp_path.iterdir()) == []
 
 
+# ---- One to mend ----
+
+
+def test_a_copy_has_the_bug_until_it_is_mended(tmp_path):
+    """`copy` writes a new file, `check` says whether the bug is in it."""
+    mine = tmp_path / "mine" / "server.py"
+    status, output, errors = zoo("copy", "split-utf8", str(mine))
+    assert (status, errors) == (0, "")
+    assert mine.read_text(encoding="utf-8") == find_bug("split-utf8").broken_source()
+    assert f"python3 -m tests.zoo check split-utf8 {mine}" in output
+    status, output, errors = zoo("check", "split-utf8", str(mine))
+    assert (status, errors) == (1, ""), output
+    assert "It is still there: " in output
+    mine.write_text(find_bug("split-utf8").right_source(), encoding="utf-8")
+    status, output, errors = zoo("check", "split-utf8", str(mine))
+    assert (status, errors) == (0, ""), output
+    assert "It is gone." in output
+
+
+def test_a_copy_overwrites_nothing(tmp_path):
+    """What somebody has half mended stays."""
+    mine = tmp_path / "server.py"
+    mine.write_text("half mended")
+    status, output, errors = zoo("copy", "split-utf8", str(mine))
+    assert (status, output) == (1, "")
+    assert ONE_LINE.fullmatch(errors), errors
+    assert mine.read_text() == "half mended"
+
+
+@pytest.mark.parametrize("source", ["def", "import sys\nsys.exit(3)\n", ""])
+def test_a_file_that_is_no_server_is_one_line(tmp_path, source):
+    """Not a traceback, and not a mended bug."""
+    mine = tmp_path / "server.py"
+    mine.write_text(source)
+    status, _, errors = zoo("check", "split-utf8", str(mine))
+    assert status == 1
+    assert ONE_LINE.fullmatch(errors), errors
+
+
 # ---- The other commands ----
 
 
@@ -233,6 +272,7 @@ def test_show():
         (["run", "nosuchbug"], 1, "there are: eof-ignored, "),
         (["show", "nosuchbug"], 1, "there are: eof-ignored, "),
         (["matrix", "nosuchbug"], 1, "there are: eof-ignored, "),
+        (["check", "split-utf8", "nosuchfile.py"], 1, "`copy` writes it"),
         ([], 2, "--help"),
         (["feed"], 2, "list"),
         (["run"], 2, "NAME"),

@@ -9,7 +9,7 @@ from harness import command_line
 from harness.command_line import OptionParser
 from tests.zoo.catalogue import NAMES, ZooError, all_bugs, find_bug
 from tests.zoo.matrix import run_matrix
-from tests.zoo.play import play
+from tests.zoo.play import play, play_to
 
 TOOL = "zoo"
 
@@ -37,12 +37,16 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         ("list", _list, "name, version, rule and one line of each bug"),
         ("show", _show, "what there is to say about a bug, and its diff"),
         ("run", _run, "see a bug: the broken server beside the right one"),
+        ("copy", _copy, "write the server with a bug into a new file, for you to mend"),
+        ("check", _check, "see whether the bug is gone from a file"),
         ("matrix", _matrix, "run the whole suite against each bug (needs pytest)"),
     ):
         subparser = commands.add_parser(name, tool=TOOL, help=summary, description=summary)
         subparser.set_defaults(command=command)
-        if name in ("show", "run"):
+        if name in ("show", "run", "copy", "check"):
             subparser.add_argument("name", metavar="NAME")
+        if name in ("copy", "check"):
+            subparser.add_argument("file", metavar="FILE", type=Path)
         if name == "matrix":
             subparser.add_argument("names", metavar="NAME", nargs="*", help="only these bugs")
             subparser.add_argument(
@@ -65,6 +69,25 @@ def _show(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     return 0 if play(find_bug(options.name)) else 1
+
+
+def _copy(options: argparse.Namespace) -> int:
+    bug = find_bug(options.name)
+    try:
+        options.file.parent.mkdir(exist_ok=True)
+        with options.file.open("x", encoding="utf-8") as file:
+            file.write(bug.broken_source())
+    except OSError as error:
+        raise ZooError(f"cannot write {options.file}: {error.strerror}") from None
+    print(f"{options.file}: {bug.version}/server.py, with a bug in it: {bug.headline}")
+    print(f"Have you mended it? python3 -m tests.zoo check {bug.name} {options.file}")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    if not options.file.is_file():
+        raise ZooError(f"there is no file {options.file}; `copy` writes it")
+    return 0 if play_to(options.file, find_bug(options.name)) else 1
 
 
 def _matrix(options: argparse.Namespace) -> int:

@@ -42,6 +42,32 @@ def play(bug: Bug) -> bool:
     return True
 
 
+def play_to(program: Path, bug: Bug) -> bool:
+    """Print what is seen of somebody's server beside the right one; returns whether the bug is gone.
+
+    Raises ZooError, also where the right server did not do as it should.
+    """
+    print(f"{bug.name}: {bug.headline}\n", flush=True)
+    with tempfile.TemporaryDirectory(prefix="zoo-") as folder:
+        right = bug.write_copy(Path(folder, "right"), broken=False)
+        rows = _play_rows(
+            script_of(bug.name),
+            {
+                "yours (wrong: <-)": program_under_test(program.resolve(), bug.profile),
+                "the right one": program_under_test(right, bug.profile),
+            },
+        )
+    print()
+    if any(right.wrong for _, right in rows):
+        raise ZooError("the right server did not do as it should, so this says nothing; try again")
+    for yours, _ in rows:
+        if yours.wrong:
+            print(textwrap.fill(f"It is still there: {yours.step}: {_quoted(yours)}", 80))
+            return False
+    print(f"It is gone. Now compare: python3 -m tests.zoo show {bug.name}")
+    return True
+
+
 def play_beside(script: Script, servers: dict[str, ServerUnderTest]) -> tuple[Row, Row] | None:
     """Play a script to two servers, {heading: server}, the one that is wrong first; print rows.
 
@@ -49,18 +75,22 @@ def play_beside(script: Script, servers: dict[str, ServerUnderTest]) -> tuple[Ro
     and nothing with the second. Raises ZooError where this platform cannot show it, or a server
     does not play along.
     """
-    wrong_one, right_one = servers
-    _print_columns("", wrong_one, right_one)
-    differences = []
-    right_is_right = True
+    rows = _play_rows(script, servers)
+    if any(right.wrong for _, right in rows):
+        return None
+    return next(((broken, right) for broken, right in rows if broken.wrong), None)
+
+
+def _play_rows(script: Script, servers: dict[str, ServerUnderTest]) -> list[tuple[Row, Row]]:
+    """Play a script to two servers, and print each two rows as they are seen. Raises ZooError."""
+    _print_columns("", *servers)
+    seen = []
     # Close the generator at once, whatever happens, because that is what ends the servers.
     with contextlib.closing(_rows(script, [*servers.values()])) as rows:
-        for broken, right in rows:
-            _print_rows(broken, right)
-            right_is_right = right_is_right and not right.wrong
-            if broken.wrong and not right.wrong:
-                differences.append((broken, right))
-    return differences[0] if differences and right_is_right else None
+        for one, other in rows:
+            _print_rows(one, other)
+            seen.append((one, other))
+    return seen
 
 
 def _rows(script: Script, servers: list[ServerUnderTest]) -> Generator[tuple[Row, Row], None, None]:

@@ -1,7 +1,7 @@
-"""Six ways to broadcast to a slow reader: `python3 -m v4_asyncio.experiments.six_ways`
+"""Seven ways to broadcast to a slow reader: `python3 -m v4_asyncio.experiments.seven_ways`
 
 Each way has a room of its own, with four readers. Two speakers say lines at a fixed rate; the
-second reader stops reading for a while, then goes on. All six rooms run at the same time, in one
+second reader stops reading for a while, then goes on. All seven rooms run at the same time, in one
 event loop. It takes two to three seconds, and prints one table.
 """
 
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 READERS = 4
@@ -21,8 +22,10 @@ LINES_PER_SECOND = 100
 LINE_BYTES = 1000
 # A stream keeps so many bytes for a reader before drain() waits.
 HIGH_WATER = 64 * 1024
-# The bound of a queue, in the way that has queues.
+# The bound of a queue, in the way that has queues, and of the log that all readers share. The four
+# queues and the log have room for equally many lines.
 QUEUE_LINES = 64
+LOG_LINES = READERS * QUEUE_LINES
 # The way that holds the room waits for a reader for so many seconds.
 STALL_TIMEOUT = 0.5
 # For so long all read: before one stops, and again afterwards.
@@ -38,6 +41,8 @@ class Reader:
         self.arrived: list[str] = []
         self.worst_delay = 0.0
         self.queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_LINES)
+        # So many lines of the log have been sent, or were lost.
+        self.has_sent = 0
         self.fate = "stays"
 
     async def connect(self) -> None:
@@ -70,6 +75,20 @@ class Reader:
             await self.send(await self.queue.get())
             self.queue.task_done()
 
+    async def send_from_log(self, room: "Room") -> None:
+        position = 0
+        while True:
+            async with room.log_has_changed:
+                await room.log_has_changed.wait_for(lambda: position < room.said)
+                # The oldest lines may have fallen out of the log meanwhile.
+                position = max(position, room.said - len(room.log))
+                line = room.log[position - room.said]
+            await self.send(line)
+            position += 1
+            async with room.log_has_changed:
+                self.has_sent = position
+                room.log_has_changed.notify_all()
+
     def unsent(self) -> int:
         """Bytes that the program keeps for this reader; what its kernel keeps is not counted."""
         return self.writer.transport.get_write_buffer_size() + self.queue.qsize() * LINE_BYTES
@@ -83,6 +102,10 @@ class Room:
         self.slow = readers[STOPS]
         self.turns = asyncio.Lock()
         self.tasks: set[asyncio.Task] = set()
+        # The last lines, and how many were ever put there.
+        self.log: deque[bytes] = deque(maxlen=LOG_LINES)
+        self.said = 0
+        self.log_has_changed = asyncio.Condition()
         self.most_tasks = self.most_unsent = 0
 
     def drop(self, reader: Reader) -> None:
@@ -91,7 +114,7 @@ class Room:
         reader.writer.transport.abort()
 
 
-# The six ways. A speaker calls one for each line.
+# The seven ways. A speaker calls one for each line.
 Way = Callable[[Room, bytes], Awaitable[None]]
 
 
@@ -119,6 +142,14 @@ async def a_queue_each(room: Room, line: bytes) -> None:
             reader.queue.put_nowait(line)
 
 
+async def a_shared_log(room: Room, line: bytes) -> None:
+    room.log.append(line)
+    room.said += 1
+    # Each reader reads on from its own position: see send_from_log().
+    async with room.log_has_changed:
+        room.log_has_changed.notify_all()
+
+
 async def drop_the_slow(room: Room, line: bytes) -> None:
     for reader in list(room.readers):
         reader.writer.write(line)
@@ -139,7 +170,15 @@ async def hold_the_room(room: Room, line: bytes) -> None:
                 room.drop(reader)
 
 
-WAYS = (await_each, gather, a_task_each, a_queue_each, drop_the_slow, hold_the_room)
+WAYS = (
+    await_each,
+    gather,
+    a_task_each,
+    a_queue_each,
+    a_shared_log,
+    drop_the_slow,
+    hold_the_room,
+)
 
 
 async def speak(room: Room, way: Way, speaker: str, start: float, lines: int) -> None:
@@ -167,12 +206,18 @@ async def try_way(way: Way, stop_for: float) -> str:
         for reader in everybody:
             group.create_task(reader.read())
         senders = [asyncio.create_task(reader.send_what_is_queued()) for reader in everybody]
+        log_readers = [asyncio.create_task(reader.send_from_log(room)) for reader in everybody]
         await asyncio.gather(*(speak(room, way, name, start, lines) for name in SPEAKERS))
         # Everything has been said. Send what is still kept, then close each connection.
-        for reader, sender in zip(everybody, senders, strict=True):
+        async with room.log_has_changed:
+            await room.log_has_changed.wait_for(
+                lambda: all(reader.has_sent == room.said for reader in everybody)
+            )
+        for reader in everybody:
             await reader.queue.join()
-            sender.cancel()
             reader.writer.close()
+        for task in (*senders, *log_readers):
+            task.cancel()
     return describe(room, way, everybody, lines * len(SPEAKERS))
 
 
@@ -180,7 +225,8 @@ def describe(room: Room, way: Way, everybody: list[Reader], lines: int) -> str:
     others = [reader for reader in everybody if reader is not room.slow]
     waited = max(reader.worst_delay for reader in others)
     tasks = f", {room.most_tasks} tasks" if room.most_tasks else ""
-    kept = f"{room.most_unsent / 1024:.0f} KiB{tasks}"
+    log = f", {len(room.log)} lines" if room.log else ""
+    kept = f"{room.most_unsent / 1024:.0f} KiB{tasks}{log}"
     lost = f"{lines - len(room.slow.arrived):>3} of {lines}"
     order = "same" if all(reader.arrived == others[0].arrived for reader in others) else "differs"
     if any(len(reader.arrived) < lines for reader in others):
@@ -190,7 +236,7 @@ def describe(room: Room, way: Way, everybody: list[Reader], lines: int) -> str:
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description="Six ways to broadcast to a slow reader.")
+    parser = argparse.ArgumentParser(description="Seven ways to broadcast to a slow reader.")
     parser.add_argument("--stop-for", type=float, choices=(0.4, 0.8, 1.5, 3.0), default=1.5)
     options = parser.parse_args()
     rows = await asyncio.gather(*(try_way(way, options.stop_for) for way in WAYS))
