@@ -48,6 +48,7 @@ TESTED_ELSEWHERE = {
     r"python3 -m benchmarks\b(?!.* --smoke| demo)": "tests/benchmarks/test_commands.py",
     r"python3 -m tests\.grade\b": "tests/tools/test_grade.py",
     r"python3 -m tests\.zoo (matrix|copy|check)\b": "tests/tools/test_zoo.py",
+    r"\.venv/bin/python -m tests\.small check\b": "tests/tools/test_small.py",
     r"python3 -m tests\.limits\b(?!.*--only)": "tests/suite/test_limits_lab.py",
 }
 # These wait for a person at a keyboard. They get the lines of one who leaves at once.

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from harness import command_line
 from harness.command_line import OptionParser
@@ -13,6 +14,7 @@ from tests.small.scripts import SCRIPTS
 from tests.small.suite import (
     SmallError,
     Verdicts,
+    all_about,
     broken_by,
     failed_by_waiting,
     judge,
@@ -22,6 +24,7 @@ from tests.small.suite import (
     save_verdicts,
     small_path,
 )
+from tests.suite.rule_report import Result
 from tests.zoo.catalogue import ZooError
 from tests.zoo.play import play_beside
 from tests.zoo.stage import program_under_test
@@ -53,6 +56,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     show.set_defaults(command=_show)
     show.add_argument("rule", metavar="RULE", choices=sorted(SCRIPTS), help=", ".join(SCRIPTS))
     show.add_argument("--version", metavar="vN", help="of v1 to v4 (default: the first that fits)")
+    check = commands.add_parser(
+        "check", tool=TOOL, help="see whether a program of yours keeps a rule (needs pytest)"
+    )
+    check.set_defaults(command=_check)
+    check.add_argument("rule", metavar="RULE", choices=sorted(TITLES), help="F2, say")
+    check.add_argument("program", metavar="FILE", type=Path)
+    check.add_argument("--version", metavar="vN", required=True, help="what it grew from: v1 to v4")
     anew = commands.add_parser(
         "judge", tool=TOOL, help="run the suite on all four small.py (needs pytest)"
     )
@@ -81,6 +91,31 @@ def _show(options: argparse.Namespace) -> int:
     names = ", ".join(f"{name}()" for name in mends(options.rule, version))
     print(f"\nWhat keeps the rule in {version}/server.py: {names}")
     return 0 if seen else 1
+
+
+def _check(options: argparse.Namespace) -> int:
+    if not options.program.is_file():
+        raise SmallError(f"there is no file {options.program}")
+    version = next((name for name in VERSIONS if name.startswith(options.version)), None)
+    if version is None or not (tests := all_about([options.rule])):
+        raise SmallError(f"nothing tests {options.rule} in {options.version}")
+    with SuiteRunner() as runner:
+        program = options.program.resolve()
+        outcomes = run_suite(runner, version, *tests, program=program).values()
+    # A test that needs an option cannot start a small server, so it says nothing.
+    outcomes = [each for each in outcomes if each.rules[0] == options.rule]
+    failed = [each for each in outcomes if each.result is Result.FAILED]
+    passed = [each for each in outcomes if each.result is Result.PASSED]
+    if not (passed or failed):
+        raise SmallError(f"no test of {options.rule} could be run on {options.program}")
+    counts = f"{len(passed)} of {len(passed) + len(failed)} tests pass"
+    print(f"{options.rule}, {TITLES[options.rule]}: {counts}")
+    for outcome in failed[:1]:
+        print(f"\n  the first that does not: {outcome.test}: {outcome.says}")
+        for label in ("sent", "came", "expected", "message"):
+            if value := getattr(outcome, label):
+                print(f"  {label:<10}{value}")
+    return 1 if failed else 0
 
 
 def _judge(options: argparse.Namespace) -> int:

@@ -55,12 +55,18 @@ def small_path(version: str) -> Path:
     return REPOSITORY / version / "small.py"
 
 
-def run_suite(runner: SuiteRunner, version: str, *tests: str) -> dict[str, Outcome]:
-    """Run tests on a version's small.py; returns what became of each. Raises SmallError."""
+def run_suite(
+    runner: SuiteRunner, version: str, *tests: str, program: Path | None = None
+) -> dict[str, Outcome]:
+    """Run tests on a version's small.py, or on another program of its profile.
+
+    Returns what became of each test. Raises SmallError.
+    """
+    program = program or small_path(version)
     try:
-        report = runner.run(python_server(small_path(version)), PROFILES[version], *tests)
+        report = runner.run(python_server(program), PROFILES[version], *tests)
     except NoTestWasRun as error:
-        raise SmallError(f"{version}/small.py: {error} (is pytest installed?)") from None
+        raise SmallError(f"{program}: {error} (is pytest installed?)") from None
     return {outcome.test: outcome for outcome in report.outcomes}
 
 

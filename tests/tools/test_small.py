@@ -27,6 +27,7 @@ from tests.small.suite import (
     small_path,
 )
 from tests.suite.rules import text_of
+from tests.zoo.patching import apply_diff, target
 from tests.zoo.suite_runner import SuiteRunner
 
 VERDICTS = load_verdicts()
@@ -193,10 +194,47 @@ def test_a_broken_rule_can_be_seen(all_shows, rule, version):
     assert " <-" in output
 
 
+# ---- The exercises of the chapters ----
+
+# The solution of each: vN-RULE.diff, for the small.py of that version.
+EXERCISES = sorted((REPOSITORY / "tests" / "solutions" / "small").glob("*.diff"))
+
+
+@pytest.mark.parametrize("diff", EXERCISES, ids=lambda path: path.stem)
+def test_an_exercise_can_be_solved(diff, tmp_path):
+    """`check` finds the rule broken in small.py, and kept once it is mended."""
+    version, rule = diff.stem.split("-")
+    mine = tmp_path / "mine.py"
+    text = diff.read_text(encoding="utf-8")
+    source = (REPOSITORY / target(text)).read_text(encoding="utf-8")
+    command = ("check", rule, str(mine), "--version", version)
+    mine.write_text(source, encoding="utf-8")
+    status, output, errors = small(*command)
+    assert (status, errors) == (1, ""), output
+    assert "the first that does not: " in output
+    mine.write_text(apply_diff(text, source), encoding="utf-8")
+    status, output, errors = small(*command)
+    assert (status, errors) == (0, ""), output
+    passed, total = re.search(r"(\d+) of (\d+) tests pass", output).groups()
+    assert passed == total
+
+
+def test_each_chapter_has_an_exercise_that_is_checked():
+    """And none is without its solution."""
+    command = re.compile(r"-m tests\.small check (\w\d) mine/(v\d)\.py --version v\d")
+    asked = {
+        f"{version}-{rule}"
+        for name in VERSIONS
+        for rule, version in command.findall((REPOSITORY / name / "README.md").read_text())
+    }
+    assert asked == {path.stem for path in EXERCISES}
+    assert len(asked) == len(VERSIONS)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["show", "H1"], 2), (["show", "F3", "--version", "v1"], 1), ([], 2)],
-    ids=["no-such-rule", "not-broken-there", "nothing"],
+    [(["check", "F2", "nosuchfile.py", "--version", "v1"], 1), (["show", "H1"], 2), (["show", "F3", "--version", "v1"], 1), ([], 2)],
+    ids=["no-such-file", "no-such-rule", "not-broken-there", "nothing"],
 )
 def test_mistakes_are_one_line(arguments, status):
     """What a user can cause is said in one line."""

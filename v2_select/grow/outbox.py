@@ -9,7 +9,7 @@ rests = {}
 outboxes = {}
 
 while True:
-    writers = [connection for connection, outbox in outboxes.items() if outbox]
+    writers = [each for each, outbox in outboxes.items() if outbox or each not in rests]
     readable, writable, _ = select.select([listener, *rests], writers, [])
     for ready in readable:
         if ready is listener:
