@@ -114,7 +114,7 @@ def test_an_answer_may_come_in_pieces(server, join, services):
     bob = join(server, "bob")
     assert bob.ping() == []
     services[0].answer(" nine")
-    assert alice.read_until("* answer ten past nine")[:-1] == ["* bob joined"]
+    assert alice.read_until("* answer ten past nine") == ["* bob joined"]
 
 
 # ---- A2: who waits ----
@@ -128,7 +128,7 @@ def test_nobody_else_waits(server, join, services):
     assert bob.ask("hello") == []
     assert carol.ping() == ["bob: hello"]
     services[0].answer("nothing")
-    assert alice.read_until("* answer nothing") == ["bob: hello", "* answer nothing"]
+    assert alice.read_until("* answer nothing") == ["bob: hello"]
 
 
 def test_the_asker_is_answered_in_order(server, join, services):
@@ -240,7 +240,7 @@ def test_the_asker_is_gone(server, join, services):
         service.next_question()
     alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     alice.close()
-    assert bob.read_until("! no answer") == ["* alice left", "! no answer"]
+    assert bob.read_until("! no answer") == ["* alice left"]
     assert all(service.is_let_go() for service in services)
 
 
