@@ -1,7 +1,7 @@
 """Part 1 of each chapter: step by step to small.py, without a line that is not on the page.
 
-A step is a file in grow/, or a ```diff block below `<!-- step: v3_broadcast -->`, which is applied to
-the small.py of the version before. What a step takes over from one before need not be printed again.
+A step is a file in grow/, or a ```diff block below `<!-- step: v3_broadcast -->`, which is applied
+to the small.py of the version before. What a step takes over need not be printed again.
 """
 
 import ast

@@ -233,7 +233,12 @@ def test_each_chapter_has_an_exercise_that_is_checked():
 
 @pytest.mark.parametrize(
     ("arguments", "status"),
-    [(["check", "F2", "nosuchfile.py", "--version", "v1"], 1), (["show", "H1"], 2), (["show", "F3", "--version", "v1"], 1), ([], 2)],
+    [
+        (["check", "F2", "nosuchfile.py", "--version", "v1"], 1),
+        (["show", "H1"], 2),
+        (["show", "F3", "--version", "v1"], 1),
+        ([], 2),
+    ],
     ids=["no-such-file", "no-such-rule", "not-broken-there", "nothing"],
 )
 def test_mistakes_are_one_line(arguments, status):

@@ -43,7 +43,7 @@ def play(bug: Bug) -> bool:
 
 
 def play_to(program: Path, bug: Bug) -> bool:
-    """Print what is seen of somebody's server beside the right one; returns whether the bug is gone.
+    """Print what is seen of a reader's server beside the right one; returns if the bug is gone.
 
     Raises ZooError, also where the right server did not do as it should.
     """

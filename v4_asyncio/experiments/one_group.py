@@ -64,9 +64,7 @@ async def try_server(serve_client: Serve) -> str:
     return f"bob gets {told or 'nothing'}; alice gets {answer or 'nothing'}; {state}"
 
 
-async def ask(
-    client: tuple[asyncio.StreamReader, asyncio.StreamWriter], line: bytes
-) -> str:
+async def ask(client: tuple[asyncio.StreamReader, asyncio.StreamWriter], line: bytes) -> str:
     """Send a line; returns the answer, "" if the connection is closed in place of one."""
     reader, writer = client
     writer.write(line)

@@ -41,8 +41,8 @@ class Reader:
         self.arrived: list[str] = []
         self.worst_delay = 0.0
         self.queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE_LINES)
-        # So many lines of the log have been sent, or were lost.
-        self.has_sent = 0
+        # How far in the log it has come: so many lines have been sent, or were lost.
+        self.position = 0
         self.fate = "stays"
 
     async def connect(self) -> None:
@@ -76,17 +76,15 @@ class Reader:
             self.queue.task_done()
 
     async def send_from_log(self, room: "Room") -> None:
-        position = 0
         while True:
             async with room.log_has_changed:
-                await room.log_has_changed.wait_for(lambda: position < room.said)
+                await room.log_has_changed.wait_for(lambda: self.position < room.said)
                 # The oldest lines may have fallen out of the log meanwhile.
-                position = max(position, room.said - len(room.log))
-                line = room.log[position - room.said]
+                self.position = max(self.position, room.said - len(room.log))
+                line = room.log[self.position - room.said]
             await self.send(line)
-            position += 1
             async with room.log_has_changed:
-                self.has_sent = position
+                self.position += 1
                 room.log_has_changed.notify_all()
 
     def unsent(self) -> int:
@@ -211,7 +209,7 @@ async def try_way(way: Way, stop_for: float) -> str:
         # Everything has been said. Send what is still kept, then close each connection.
         async with room.log_has_changed:
             await room.log_has_changed.wait_for(
-                lambda: all(reader.has_sent == room.said for reader in everybody)
+                lambda: all(reader.position == room.said for reader in everybody)
             )
         for reader in everybody:
             await reader.queue.join()
