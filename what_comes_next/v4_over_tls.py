@@ -46,13 +46,16 @@ def try_server(name: str, program: Path) -> None:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as server:
         port = int(server.stdout.readline().rpartition(":")[2])
-        lines = talk(port)
+        lines = talk(port, "alice")
+        # What the server has to say of her it has said when it has served another one.
+        talk(port, "bob")
         server.terminate()
         _, log = server.communicate(timeout=10)
-    print(f"{name}: alice hears {lines[-1]!r}; the server's log ends {log.split()[-1]!r}")
+    errors = sorted({line for line in log.splitlines() if line.endswith("Error")})
+    print(f"{name}: alice hears {lines[-1]!r}; errors in the server's log: {errors or 'none'}")
 
 
-def talk(port: int) -> list[str]:
+def talk(port: int, name: str) -> list[str]:
     """Join, leave, and read to the end."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -61,7 +64,7 @@ def talk(port: int) -> list[str]:
     context.set_ciphers("AECDH:@SECLEVEL=0")
     plain = socket.create_connection(("127.0.0.1", port), timeout=10)
     with context.wrap_socket(plain, suppress_ragged_eofs=True) as connection:
-        connection.sendall(b"alice\n/quit\n")
+        connection.sendall(f"{name}\n/quit\n".encode())
         with connection.makefile(encoding="utf-8") as lines:
             return lines.read().splitlines()
 
