@@ -51,8 +51,8 @@ def try_server(name: str, program: Path) -> None:
         talk(port, "bob")
         server.terminate()
         _, log = server.communicate(timeout=10)
-    errors = sorted({line for line in log.splitlines() if line.endswith("Error")})
-    print(f"{name}: alice hears {lines[-1]!r}; errors in the server's log: {errors or 'none'}")
+    errors = {line for line in log.splitlines() if line.endswith("Error") and " " not in line}
+    print(f"{name}: alice hears {lines[-1]!r}; errors in the server's log: {', '.join(errors) or 'none'}")
 
 
 def talk(port: int, name: str) -> list[str]:
