@@ -52,9 +52,8 @@ def try_server(name: str, program: Path) -> None:
         server.terminate()
         _, log = server.communicate(timeout=10)
     errors = {line for line in log.splitlines() if line.endswith("Error") and " " not in line}
-    print(
-        f"{name}: alice hears {lines[-1]!r}; errors in the server's log: {', '.join(errors) or 'none'}"
-    )
+    said = ", ".join(errors) or "none"
+    print(f"{name}: alice hears {lines[-1]!r}; errors in the server's log: {said}")
 
 
 def talk(port: int, name: str) -> list[str]:
