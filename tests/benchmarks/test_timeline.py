@@ -269,17 +269,18 @@ def test_a_bad_line_is_named_with_what_was_expected(
 
 # Real recordings
 
+# Both have a third of a second to get in: somebody who speaks before is not heard by all.
 SHORT = """\
 0   alice joins
 2   bob joins
-10  alice says hi
-14  bob says /ping one
-16  bob says /work 10
-18  alice says /ping two
-40  alice stops reading
-40  alice floods 200
-50  alice reads
-60  alice leaves
+310  alice says hi
+314  bob says /ping one
+316  bob says /work 10
+318  alice says /ping two
+340  alice stops reading
+340  alice floods 200
+350  alice reads
+360  alice leaves
 """
 
 
@@ -322,7 +323,8 @@ def test_every_message_has_exactly_its_deliveries(version: str, tmp_path: Path) 
     }
     assert lanes == expected.get(version, {"the loop"})
     ways = [way for way in schedule.ways if way.deliveries and way.message.text != "/quit"]
-    assert all(way.blocks for way in ways), "each goes through the server"
+    around_it = [way.message for way in ways if not way.blocks]
+    assert around_it == [], "each message goes through the server"
     if version == "v4_asyncio":
         details = {block.detail for _, block in parts_of(schedule)}
         assert {"Server.serve_client", "computes"} <= details

@@ -103,12 +103,15 @@ def _check(options: argparse.Namespace) -> int:
         program = options.program.resolve()
         outcomes = run_suite(runner, version, *tests, program=program).values()
     # A test that needs an option cannot start a small server, so it says nothing.
-    outcomes = [each for each in outcomes if each.rules[0] == options.rule]
-    failed = [each for each in outcomes if each.result is Result.FAILED]
-    passed = [each for each in outcomes if each.result is Result.PASSED]
+    about = [each for each in outcomes if each.rules[0] == options.rule]
+    failed = [each for each in about if each.result is Result.FAILED]
+    passed = [each for each in about if each.result is Result.PASSED]
     if not (passed or failed):
         raise SmallError(f"no test of {options.rule} could be run on {options.program}")
     counts = f"{len(passed)} of {len(passed) + len(failed)} tests pass"
+    if others := len(outcomes) - len(passed) - len(failed):
+        why = "they need options, or the same test has failed before"
+        counts += f" ({others} could not be run: {why})"
     print(f"{options.rule}, {TITLES[options.rule]}: {counts}")
     for outcome in failed[:1]:
         print(f"\n  the first that does not: {outcome.test}: {outcome.says}")

@@ -10,7 +10,7 @@ from harness.line_client import LineClient
 from harness.proc import halted
 from harness.server_under_test import FAILURES
 from harness.system import at_most_descriptors
-from tests.zoo.scripts import press_ctrl_c
+from tests.zoo.scripts import endless_outbox, press_ctrl_c
 from tests.zoo.stage import Row, Script, Stage, heard, in_words, pump
 
 
@@ -105,7 +105,10 @@ def more_clients_than_descriptors(stage: Stage) -> Iterator[Row]:
 
 
 def one_who_never_reads(stage: Stage) -> Iterator[Row]:
-    """L3: a client asks much, and reads nothing."""
+    """L3: a client asks much, and reads nothing. In a room others say much, and it reads nothing."""
+    if stage.profile == "chat":
+        yield from endless_outbox(stage, options=())
+        return
     stage.start()
     crowd, (alice, deaf) = stage.join_crowd("alice", "deaf")
     deaf.reading = False

@@ -7,7 +7,7 @@ shown if a row is wrong with it and no row is wrong without it.
 import os
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from harness.crowd import Crowd, Member
@@ -29,6 +29,9 @@ from tests.zoo.stage import (
 
 # A program that starts the server in its own way, in which threads meet at the worst moment.
 INTERLEAVED = Path(__file__).with_name("interleaved.py")
+
+# A client that does not read is dropped after so many seconds.
+SOON = ("--stall-timeout", "0.5")
 
 ONE_LINE = b"x" * 999 + b"\n"
 # How many bytes of it the others hear.
@@ -90,9 +93,11 @@ def split_utf8(stage: Stage) -> Iterator[Row]:
     yield Row("bob hears", line, wrong=line != "alice: café")
 
 
-def flood_past_deaf_bob(stage: Stage, lines: int) -> Generator[Row, None, tuple[Crowd, Member]]:
+def flood_past_deaf_bob(
+    stage: Stage, lines: int, *options: str
+) -> Generator[Row, None, tuple[Crowd, Member]]:
     """Have all that alice says ready to be sent; returns the room, and carol, who reads."""
-    stage.start("--stall-timeout", "0.5")
+    stage.start(*options)
     crowd, (alice, bob, carol) = stage.join_crowd("alice", "bob", "carol")
     bob.reading = False
     alice.outgoing += ONE_LINE * lines
@@ -102,7 +107,7 @@ def flood_past_deaf_bob(stage: Stage, lines: int) -> Generator[Row, None, tuple[
 
 def walk_and_change(stage: Stage) -> Iterator[Row]:
     """A client that does not read has to be dropped in the middle of a walk over all clients."""
-    crowd, carol = yield from flood_past_deaf_bob(stage, 8000)
+    crowd, carol = yield from flood_past_deaf_bob(stage, 8000, *SOON)
     pump(crowd, lambda: carol.closed or len(carol.incoming) >= 8000 * HEARD, 5)
     yield ping_is_answered("carol", pong(crowd, carol))
     yield stage.the_server_runs()
@@ -111,7 +116,7 @@ def walk_and_change(stage: Stage) -> Iterator[Row]:
 
 def await_every_peer(stage: Stage) -> Iterator[Row]:
     """A client that does not read, and one that waits for what both are told."""
-    crowd, carol = yield from flood_past_deaf_bob(stage, 10_000)
+    crowd, carol = yield from flood_past_deaf_bob(stage, 10_000, *SOON)
     pump(crowd, lambda: len(carol.incoming) >= 10_000 * HEARD, 3)
     lines = carol.incoming.count(b"alice: x")
     yield Row("of these carol has heard", f"{lines:,}", wrong=lines != 10_000)
@@ -120,9 +125,9 @@ def await_every_peer(stage: Stage) -> Iterator[Row]:
     yield Row("bob", "was dropped" if left else "holds the room", wrong=not left)
 
 
-def endless_outbox(stage: Stage) -> Iterator[Row]:
+def endless_outbox(stage: Stage, options: Sequence[str] = SOON) -> Iterator[Row]:
     """A client that does not read, and a server that keeps for it what the others say."""
-    crowd, carol = yield from flood_past_deaf_bob(stage, 40_000)
+    crowd, carol = yield from flood_past_deaf_bob(stage, 40_000, *options)
     process = stage.process()
     before = process.peak_memory() if process else 0
     pump(crowd, lambda: len(carol.incoming) >= 40_000 * HEARD, 8)

@@ -53,6 +53,11 @@ class Stage:
     def __exit__(self, *exception: object) -> None:
         self._everything.close()
 
+    @property
+    def profile(self) -> str:
+        """That of the server: "echo" or "chat"."""
+        return self._server_under_test.profile
+
     def start(self, *options: str, **start_options) -> None:
         """Start the server; see `ServerUnderTest.start` for what else may be said."""
         server = self._server_under_test.start(*options, **start_options)
