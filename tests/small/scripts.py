@@ -105,7 +105,7 @@ def more_clients_than_descriptors(stage: Stage) -> Iterator[Row]:
 
 
 def one_who_never_reads(stage: Stage) -> Iterator[Row]:
-    """L3: a client asks much, and reads nothing. In a room others say much, and it reads nothing."""
+    """L3: a client asks much, or in a room others say much, and it reads nothing."""
     if stage.profile == "chat":
         yield from endless_outbox(stage, options=())
         return
