@@ -61,7 +61,7 @@ async def try_server(serve_client: Serve) -> str:
     state = "the server goes on"
     if isinstance(ended, BaseExceptionGroup):
         state = f"the server has ended: {ended.exceptions[0]!r}"
-    return f"bob gets {told or 'nothing'}; alice gets {answer or 'nothing'}; {state}"
+    return f"bob gets {told!r}; alice gets {answer!r}; {state}"
 
 
 async def ask(client: tuple[asyncio.StreamReader, asyncio.StreamWriter], line: bytes) -> str:
