@@ -110,8 +110,7 @@ def _check(options: argparse.Namespace) -> int:
         raise SmallError(f"no test of {options.rule} could be run on {options.program}")
     counts = f"{len(passed)} of {len(passed) + len(failed)} tests pass"
     if others := len(outcomes) - len(passed) - len(failed):
-        why = "they need options, or the same test has failed before"
-        counts += f" ({others} could not be run: {why})"
+        counts += f", {others} did not run (they need options, or a case of theirs has failed)"
     print(f"{options.rule}, {TITLES[options.rule]}: {counts}")
     for outcome in failed[:1]:
         print(f"\n  the first that does not: {outcome.test}: {outcome.says}")
