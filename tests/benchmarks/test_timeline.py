@@ -340,14 +340,16 @@ def test_every_message_has_exactly_its_deliveries(version: str, tmp_path: Path) 
 def test_a_recording_ends_whole_when_the_server_does(end: signal.Signals, tmp_path: Path) -> None:
     """What was recorded up to there is drawn, and the picture says that it ended there."""
     path = tmp_path / "recording"
-    steps = parse_script("0 alice joins\n5 alice says /ping\n400 alice says /ping\n", "x")
+    script = "0 alice joins\n5 alice says /ping\n400 alice says /ping 2\n800 alice says /ping\n"
+    steps = parse_script(script, "x")
     with ServerUnderTest.ours("v2_select").running(preparation=preparation(path)) as server:
         conversation = Conversation(server.address, "echo", steps)
         perform = conversation.perform
 
         def perform_and_end(step: Step, *arguments: object) -> None:
             perform(step, *arguments)  # type: ignore[arg-type]
-            if step.action is Action.SAYS and server.process:
+            # By then the server has let her in, and has answered her first line.
+            if step.text == "/ping 2" and server.process:
                 server.process.send_signal(end)
 
         conversation.perform = perform_and_end  # type: ignore[method-assign]
