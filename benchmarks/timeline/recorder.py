@@ -36,6 +36,7 @@ COUNT, COUNT_AT = struct.Struct("=i"), 28
 MOST_RECORDS = 1 << 20  # 36 MiB; what comes after them is not recorded
 RECORDS_IN_MEMORY = 512
 LARGEST_COUNT = 2**31 - 1  # bytes in one call
+MAIN_THREAD = 1  # the number of the thread in which the server's file is run
 GIVE_BACK = getattr(mmap, "MADV_DONTNEED", None)
 NAMES_SUFFIX = ".names"
 
@@ -78,8 +79,10 @@ class Recorder:
         except OSError:
             self.is_on = False
         self.places = itertools.count()
-        self.threads = itertools.count(1)
+        self.threads = itertools.count(MAIN_THREAD)
         self.here = threading.local()
+        # The main thread has its number before any other can take it.
+        self.thread()
         self.names: dict[str, int] = {}
         # A child would write over the records of its parent.
         if hasattr(os, "register_at_fork"):

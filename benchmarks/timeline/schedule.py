@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from benchmarks.timeline.player import Message, Play
-from benchmarks.timeline.recorder import Call
+from benchmarks.timeline.recorder import MAIN_THREAD, Call
 from benchmarks.timeline.recording import Event
 
 # A system call that moves bytes takes some 20 µs. One that takes longer than this has waited for
@@ -237,7 +237,7 @@ class Joined:
             return Role.CLIENT, names[0]
         if Call.WORK in calls:
             return Role.WORKER, ""
-        return (Role.MAIN if thread == self.events[0].thread else Role.OTHER), ""
+        return (Role.MAIN if thread == MAIN_THREAD else Role.OTHER), ""
 
     def way(self, message: Message, lanes: Sequence[Lane]) -> Way:
         """Which blocks brought a message in, ran for it, and sent it out."""
