@@ -14,16 +14,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from harness.launcher import REPOSITORY
 from tests.zoo.patching import apply_diff
+from what_comes_next.tls_hides_input import without_certificate
 
-SERVER = Path(__file__).resolve().parent.parent / "v4_asyncio" / "server.py"
+SERVER = REPOSITORY / "v4_asyncio" / "server.py"
 DIFF = Path(__file__).with_suffix(".diff")
 # A server as it is, except that start_server() gets one more argument.
 WITH_TLS = """
 import asyncio, functools, runpy, ssl, sys
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.maximum_version = ssl.TLSVersion.TLSv1_2
-context.set_ciphers("AECDH:@SECLEVEL=0")
+from what_comes_next.tls_hides_input import without_certificate
+context = without_certificate(ssl.PROTOCOL_TLS_SERVER)
 asyncio.start_server = functools.partial(asyncio.start_server, ssl=context)
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
@@ -40,10 +41,10 @@ def main() -> None:
 
 
 def try_server(name: str, program: Path) -> None:
-    """Let alice come and go; print what she hears, and what the server says last."""
+    """Let alice come and go; print what she hears, and the errors in the server's log."""
     command = [sys.executable, "-c", WITH_TLS, str(program), "--port", "0"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8"
     ) as server:
         port = int(server.stdout.readline().rpartition(":")[2])
         lines = talk(port, "alice")
@@ -58,11 +59,7 @@ def try_server(name: str, program: Path) -> None:
 
 def talk(port: int, name: str) -> list[str]:
     """Join, leave, and read to the end."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("AECDH:@SECLEVEL=0")
+    context = without_certificate(ssl.PROTOCOL_TLS_CLIENT)
     plain = socket.create_connection(("127.0.0.1", port), timeout=10)
     with context.wrap_socket(plain, suppress_ragged_eofs=True) as connection:
         connection.sendall(f"{name}\n/quit\n".encode())

@@ -7,7 +7,6 @@ lets go of it.
 import contextlib
 import signal
 import socket
-import struct
 import time
 
 import pytest
@@ -77,6 +76,13 @@ def server(launch_server, services):
     return launch_server(*(word for service in services for word in service.option))
 
 
+def ask(client, services):
+    """Ask something, and wait until each of the services has got it."""
+    client.send_line("/ask anything")
+    for service in services:
+        service.next_question()
+
+
 # ---- A1: the first answer ----
 
 
@@ -90,9 +96,7 @@ def test_all_are_asked(server, join, services):
 def test_the_first_answer_counts(server, join, services, first):
     """A1: whichever service it comes from, and only the asker is told."""
     alice, bob = join(server, "alice", "bob")
-    alice.send_line("/ask what is the time")
-    for service in services:
-        service.next_question()
+    ask(alice, services)
     services[first].answer("ten past nine")
     assert alice.read_line() == "* answer ten past nine"
     assert alice.ping() == []
@@ -107,9 +111,7 @@ def test_a_question_needs_a_text(server, join):
 def test_an_answer_may_come_in_pieces(server, join, services):
     """A1: it is a line, not what one read brings."""
     alice = join(server, "alice")
-    alice.send_line("/ask anything")
-    for service in services:
-        service.next_question()
+    ask(alice, services)
     services[0].connections[-1].sendall(b"ten past")
     bob = join(server, "bob")
     assert bob.ping() == []
@@ -165,10 +167,9 @@ def test_silence_has_an_end(server, join, services):
     assert alice.ask("/ping") == ["* pong"]
 
 
-def test_one_that_refuses_spoils_nothing(launch_server, join, services):
+def test_one_that_refuses_spoils_nothing(server, join, services):
     """A3: the other one answers."""
     first, second = services
-    server = launch_server(*first.option, *second.option)
     first.listener.close()
     alice = join(server, "alice")
     alice.send_line("/ask anything")
@@ -180,9 +181,7 @@ def test_one_that_refuses_spoils_nothing(launch_server, join, services):
 def test_one_that_closes_spoils_nothing(server, join, services):
     """A3: not even if it closes in the middle of a line."""
     alice = join(server, "alice")
-    alice.send_line("/ask anything")
-    for service in services:
-        service.next_question()
+    ask(alice, services)
     services[0].connections[-1].sendall(b"half a")
     services[0].connections[-1].close()
     services[1].answer("a whole line")
@@ -192,9 +191,8 @@ def test_one_that_closes_spoils_nothing(server, join, services):
 def test_nobody_left_to_answer(server, join, services):
     """A3: then the asker is told."""
     alice = join(server, "alice")
-    alice.send_line("/ask anything")
+    ask(alice, services)
     for service in services:
-        service.next_question()
         service.connections[-1].close()
     assert alice.read_line() == "! no answer"
 
@@ -205,9 +203,7 @@ def test_nobody_left_to_answer(server, join, services):
 def test_the_slower_one_is_let_go(server, join, services):
     """A4: its connection is closed once there is an answer."""
     alice = join(server, "alice")
-    alice.send_line("/ask anything")
-    for service in services:
-        service.next_question()
+    ask(alice, services)
     services[1].answer("first")
     assert alice.read_line() == "* answer first"
     assert services[0].is_let_go()
@@ -217,9 +213,7 @@ def test_the_slower_one_is_let_go(server, join, services):
 def test_all_are_let_go_in_the_end(server, join, services):
     """A4: those that have said nothing within the second, too."""
     alice = join(server, "alice")
-    alice.send_line("/ask anything")
-    for service in services:
-        service.next_question()
+    ask(alice, services)
     assert alice.read_line() == "! no answer"
     assert all(service.is_let_go() for service in services)
 
@@ -230,27 +224,19 @@ def test_all_are_let_go_in_the_end(server, join, services):
 def test_the_asker_is_gone(server, join, services):
     """A5: her connection is reset, and her services are let go before an older question ends."""
     alice, bob = join(server, "alice", "bob")
-    bob.send_line("/ask anything")
-    for service in services:
-        service.next_question()
+    ask(bob, services)
     # So far apart are the ends of the two questions, if nobody cares that alice is gone.
     time.sleep(0.4)
-    alice.send_line("/ask anything")
-    for service in services:
-        service.next_question()
-    alice.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    alice.close()
+    ask(alice, services)
+    alice.reset()
     assert bob.read_until("! no answer") == ["* alice left"]
     assert all(service.is_let_go() for service in services)
 
 
-def test_a_stop_ends_a_question(launch_server, join, services):
+def test_a_stop_ends_a_question(server, join, services):
     """A5, L4: everyone is told, the services are let go, and the status is 0."""
-    server = launch_server(*(word for service in services for word in service.option))
     alice = join(server, "alice")
-    alice.send_line("/ask anything")
-    for service in services:
-        service.next_question()
+    ask(alice, services)
     server.process.send_signal(signal.SIGINT)
     assert alice.read_line() == SHUTTING_DOWN
     assert all(service.is_let_go() for service in services)

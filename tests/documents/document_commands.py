@@ -29,7 +29,7 @@ import textwrap
 import threading
 from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -99,7 +99,7 @@ def steps_to_run(document: Path) -> list[Step]:
     for step in steps_in(document.read_text(encoding="utf-8")):
         path = tested_elsewhere(step.command)
         if path is None:
-            steps.append(step)
+            steps.append(replace(step, command=with_small_for_mine(step.command)))
         elif not (REPOSITORY / path).is_file():
             raise Unlike(f"{step.command}: is tested in {path}, and that is not there")
     return steps
@@ -117,7 +117,6 @@ def how_to_run(command: str, folder: Path) -> str:
     """
     if command in DRY:
         return f"make -n {command.split()[1]}"
-    command = with_small_for_mine(command)
     if INTERACTIVE.fullmatch(command):
         name = "" if " --name " in command else "somebody\\n"
         command = f"printf '{name}/quit\\n' | {command}"
@@ -224,7 +223,7 @@ class Server:
         line = re.sub(
             r"((?:\w+=\S+ )*)python3\b",
             lambda start: f"exec env {start[1]}{shlex.quote(sys.executable)}",
-            with_small_for_mine(step.command),
+            step.command,
             count=1,
         )
         with log.open("w") as log_file:
@@ -254,7 +253,7 @@ class Server:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(TIME_LIMIT)
         # Neither a small.py nor a step on the way to it has an orderly end.
-        is_whole = SERVER.fullmatch(with_small_for_mine(self.step.command))["file"] == "server"
+        is_whole = SERVER.fullmatch(self.step.command)["file"] == "server"
         if (status := self.process.poll()) != 0 and is_whole:
             raise Unlike(f"{self.step.command}: it ended with {status} at Ctrl-C, not with 0")
         log = self.log.read_text()
@@ -265,7 +264,7 @@ class Server:
 
 def port_of(command: str) -> int | None:
     """The port of a command that starts a server, which is to be left running."""
-    server = SERVER.fullmatch(with_small_for_mine(command))
+    server = SERVER.fullmatch(command)
     option = re.search(r"--port[ =](\d+)", command)
     return server and int(option[1] if option else 8000 + int(server["number"]))
 
