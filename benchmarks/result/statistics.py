@@ -20,15 +20,10 @@ FEWEST_FOR_AN_ERROR = 5  # rounds: fewer say next to nothing of the error of a s
 UNLIKE = 4.0  # times the others' standard deviation: that server does not share their error
 NOT_SHOWN = "no difference shown"
 TOO_FEW = "too few rounds to tell"
-# Quantiles of Student's t for an interval of 95 %, by degrees of freedom from 1. Beyond the table
-# its last one is used, and between two of them the lower one: an interval is never too short.
-T_95 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-# Quantiles of Tukey's studentised range, divided by the root of 2, by the number of servers that
-# are compared, for each of these degrees of freedom. For two servers they are Student's t.
+# Quantiles of Tukey's studentised range for 95 %, divided by the root of 2, by the number of
+# servers that are compared, for each of these degrees of freedom. Between two of them the lower one
+# is used, and beyond the table its last one: an interval is never too short. For two servers they
+# are those of Student's t.
 TUKEY_FREEDOM = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 24, 30, 40, 60, 120)
 TUKEY_95 = {
     2: (
@@ -125,19 +120,6 @@ def _figures(value: float, digits: int) -> str:
         return f"{value:g}"
     value = float(f"{value:.{digits}g}")
     return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
-
-
-def paired_ratio(first: Mapping[int, float], second: Mapping[int, float]) -> Ratio:
-    """How many times the second the first is, from the rounds that have both."""
-    rounds = sorted(first.keys() & second.keys())
-    pairs = [(first[number], second[number]) for number in rounds]
-    if not pairs or min(min(pair) for pair in pairs) <= 0:
-        return _of_medians([a for a, _ in pairs], [b for _, b in pairs])
-    logs = [math.log(a / b) for a, b in pairs]
-    if len(logs) < FEWEST:
-        return Ratio(math.exp(statistics.mean(logs)))
-    error = statistics.stdev(logs) / math.sqrt(len(logs))
-    return _interval(statistics.mean(logs), error, len(logs) - 1)
 
 
 class Blocks:
@@ -302,20 +284,14 @@ def unpaired_ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
     total = sum(parts)
     weights = sum(part**2 / (len(logs) - 1) for part, logs in zip(parts, groups, strict=True))
     freedom = total**2 / weights if weights else min(map(len, groups)) - 1
-    return _interval(apart, math.sqrt(total), freedom)
-
-
-def _interval(mean: float, error: float, freedom: float) -> Ratio:
-    return _interval_of(mean, t_quantile(freedom) * error)
+    reach = tukey_quantile(2, freedom)
+    return (
+        Ratio(math.exp(apart)) if reach is None else _interval_of(apart, reach * math.sqrt(total))
+    )
 
 
 def _interval_of(mean: float, reach: float) -> Ratio:
     return Ratio(math.exp(mean), math.exp(mean - reach), math.exp(mean + reach))
-
-
-def t_quantile(freedom: float) -> float:
-    """Student's t for a two-sided interval of 95 %, from one degree of freedom on."""
-    return T_95[min(int(freedom + 1e-9), len(T_95)) - 1]
 
 
 def share_interval(hits: int, tried: int) -> tuple[float, float]:
@@ -326,11 +302,12 @@ def share_interval(hits: int, tried: int) -> tuple[float, float]:
     return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
-def tukey_quantile(servers: int, freedom: int) -> float | None:
+def tukey_quantile(servers: int, freedom: float) -> float | None:
     """What a standard error is multiplied by for all pairs; None beyond the table."""
-    if servers not in TUKEY_95 or freedom < 1:
+    # Welch's 4 degrees of freedom may come out as a little less.
+    place = sum(known <= freedom + 1e-9 for known in TUKEY_FREEDOM) - 1
+    if servers not in TUKEY_95 or place < 0:
         return None
-    place = sum(known <= freedom for known in TUKEY_FREEDOM) - 1
     return TUKEY_95[servers][place]
 
 

@@ -25,7 +25,7 @@ MARKS = {
     Status.CLIENT_LIMITED: Mark("†", "the load generator was at its limit: compares nothing"),
     Status.SERVER_LIMITED: Mark("‡", "the server did not keep the offered rate"),
     Status.DISTURBED: Mark(
-        "~", "something else had the cores for over 5 % of the time: does not rank"
+        "~", "something else had the cores for over 5 % of the time, or slowed them: does not rank"
     ),
     Status.FAILED: Mark("✗", "something was lost, doubled or wrong: does not rank"),
     Status.ERROR: Mark("!", "could not be measured: does not rank"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.result.metrics import METRICS
-from benchmarks.result.statistics import Blocks, Ratio, median, paired_ratio
+from benchmarks.result.statistics import Blocks, Ratio, median, unpaired_ratio
 from benchmarks.result.status import Refusal, Status
 
 KINDS = ("ours", "floor", "tutorial", "small", "theirs")  # in the order in which they are shown
@@ -74,7 +74,8 @@ class Cell:
             if ratio is not None:
                 return ratio
         # One is a floor, or a value is 0.
-        return paired_ratio(self.values[metric], other.values[metric])
+        mine, others = (list(cell.values[metric].values()) for cell in (self, other))
+        return unpaired_ratio(mine, others)
 
 
 class MeasuredPoint(dict[str, Any]):

@@ -2,10 +2,11 @@
 
 On a quiet machine each piece takes about as long as the fastest one. Where others compute on that
 core, or on the hardware below a virtual one, some take longer. A run checks that before it measures
-anything.
+anything, and again after each trial.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -21,6 +22,7 @@ ROUNDS_OF_A_PIECE = 400_000  # some milliseconds of Python
 QUIET = 0.10
 PATIENCE = {"smoke": 0.0, "quick": 10.0, "full": 300.0}  # seconds of pauses and further looks
 PAUSE = 2.0  # seconds between two looks
+LATELY = 20  # trials
 
 
 @dataclass(frozen=True)
@@ -81,24 +83,48 @@ def wait_until_quiet(
 
 def look_at(cores: Sequence[int]) -> tuple[float, float]:
     """(milliseconds of the fastest piece, the spread of the worst core)."""
-    # Where no core can be chosen, look at whichever there is.
-    pins = [[core] for core in cores] or [[]]
+    pins = _pins(cores)
     times: list[list[float]] = [[] for _ in pins]
     for _ in range(PIECES):
         for pin, of_core in zip(pins, times, strict=True):
-            with pinned(pin):
-                # A core that has slept is slower at first, by a quarter here. That is no neighbour.
-                time_a_piece()
-                of_core.append(time_a_piece())
+            of_core.append(time_a_piece(pin))
         time.sleep(SPACE)
     fastest = min(map(min, times))
     spreads = [percentile(sorted(of_core), 0.9) / min(of_core) - 1 for of_core in times]
     return fastest * 1000, max(spreads)
 
 
-def time_a_piece() -> float:
-    """Do the piece of work; returns its seconds by the wall clock."""
-    begin = time.perf_counter()
-    for _ in range(ROUNDS_OF_A_PIECE):
-        pass
-    return time.perf_counter() - begin
+class Pace:
+    """Whether cores are as fast as they have lately been.
+
+    Others slow a core down without taking it: whoever computes on its other hardware thread halves
+    it. No clock of the system shows that. A machine that gets slower for good (it is hot, say) does
+    so for all servers alike: after a while that is its pace.
+    """
+
+    def __init__(self) -> None:
+        self.lately: deque[float] = deque(maxlen=LATELY)
+
+    def slowdown(self, cores: Sequence[int]) -> float:
+        """How many times as long as lately at its fastest a piece takes, on the slowest core."""
+        # One of the pieces may be interrupted by something short.
+        now = max(min(time_a_piece(pin) for _ in range(2)) for pin in _pins(cores))
+        self.lately.append(now)
+        return now / min(self.lately)
+
+
+def _pins(cores: Sequence[int]) -> list[list[int]]:
+    """Each core for itself. Where none can be chosen it is whichever there is."""
+    return [[core] for core in cores] or [[]]
+
+
+def time_a_piece(pin: list[int]) -> float:
+    """Do the piece of work on a core; returns its seconds by the wall clock."""
+    with pinned(pin):
+        # A core that has slept is slower at first, by a quarter here. That is no neighbour.
+        for _ in range(2):
+            begin = time.perf_counter()
+            for _ in range(ROUNDS_OF_A_PIECE):
+                pass
+            seconds = time.perf_counter() - begin
+        return seconds

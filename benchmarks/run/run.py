@@ -22,7 +22,7 @@ from benchmarks.result.file import SCHEMA, ResultError, write_result
 from benchmarks.result.status import Outcome, Refusal, Status
 from benchmarks.result.view import COMPARED, View, describe, key
 from benchmarks.run import machine
-from benchmarks.run.calibration import Calibration
+from benchmarks.run.calibration import Calibration, Pace
 from benchmarks.run.plan import Group, Plan, descriptors_needed
 from benchmarks.run.trial import Trial, start
 from harness import command_line, conformance, launcher
@@ -32,6 +32,9 @@ from harness.server_under_test import CommandError
 # was more. The time is counted in steps of 10 ms, which says little about a `--smoke` window.
 WAIT_LIMITS = {"smoke": 0.30, "quick": 0.05, "full": 0.05}
 REPEATS_LIMITS = {"smoke": 0, "quick": 3, "full": 3}
+# How many times as long as lately a piece of work may take beside a trial. The clock of a processor
+# goes up and down by a quarter; whoever computes on the same physical core halves its speed.
+SLOW_LIMITS = {"smoke": None, "quick": 1.4, "full": 1.4}
 REPEATS_SHARE = 0.25  # of all trials: there is no waiting for a machine that stays busy
 # What has to be alike before an earlier run can be resumed.
 SAME = ("kind", "size", "parameters", "commit")
@@ -59,6 +62,9 @@ class Run:
         self.saved = 0
         self.total = 0.0
         self.repeats_left = 0
+        self.pace = Pace()
+        # Whether others slowed down the cores of the last trial at its end.
+        self.was_slow = False
         self.done_planned = 0.0
         self.done_actual = 0.0
         self.result = new_result(plan, kind, missing)
@@ -292,20 +298,34 @@ class Run:
     def repeated(self, trial: Trial) -> tuple[Outcome, int]:
         """A trial, repeated while its conditions fail; and how often it was.
 
-        Either others are at work on its cores, or the load generator was late. A floor in C may be
-        faster than the generator, which no repeat changes.
+        Either others are at work on its cores, or beside them, or the load generator was late. A
+        floor in C may be faster than the generator, which no repeat changes.
         """
         limit = min(self.repeats_left, self.result["parameters"]["repeats_limit"])
         for repeats in range(limit + 1):
+            slowed = self.slowed_by_others(trial) if self.was_slow else None
             outcome = trial.attempt()
             self.repeats_left -= repeats > 0
             reason = trial.disturbance(outcome, self.result["parameters"]["wait_limit"])
+            # What was lost or refused was so at any speed.
+            if Status(outcome.status).has_numbers:
+                reason = self.slowed_by_others(trial) or slowed or reason
             is_late = outcome.status == Status.CLIENT_LIMITED and trial.contestant.kind in COMPARED
             if not (reason or is_late):
                 return outcome, repeats
         if reason:
             outcome = replace(outcome, status=Status.DISTURBED, reason=reason)
         return outcome, limit
+
+    def slowed_by_others(self, trial: Trial) -> str | None:
+        """How much slower the cores of a trial are than they were lately, if that is too much."""
+        limit = self.result["parameters"]["slow_limit"]
+        if limit is None:
+            return None
+        server_cores, client_cores = self.plan.cores(trial.experiment)
+        times = self.pace.slowdown(sorted({*server_cores, *client_cores}))
+        self.was_slow = times > limit
+        return f"others slowed a core down to 1/{times:.1f} of its speed" if self.was_slow else None
 
     def too_few_descriptors(self, group: Group) -> Outcome | None:
         """The refusal of a point for which this machine has not enough descriptors."""
@@ -402,6 +422,7 @@ def new_result(plan: Plan, kind: str, missing: Sequence[str]) -> dict:
             "beside_the_answer": plan.beside_the_answer,
             "wait_limit": WAIT_LIMITS[plan.size],
             "repeats_limit": REPEATS_LIMITS[plan.size],
+            "slow_limit": SLOW_LIMITS[plan.size],
             "patience_s": plan.patience,
             "experiments": {one.name: plan.parameters(one) for one in plan.experiments},
         },

@@ -72,6 +72,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan, Atte
 
     def begin(of: Plan, attempt: Attempt) -> Run:
         monkeypatch.setattr(Trial, "attempt", attempt)
+        monkeypatch.setattr(calibration.Pace, "slowdown", lambda pace, cores: 1.0)
         return Run(of, "run", tmp_path / "result.json", lambda text: None)
 
     return begin
@@ -168,6 +169,46 @@ def test_a_disturbed_trial_is_repeated_until_it_is_calm(run, whose: str, status:
     measure_all(begun)
     (trial,) = begun.result["trials"]
     assert (trial["status"], trial["repeats"], trial["metrics"][whose]) == (status, 2, 0.04)
+
+
+@pytest.mark.parametrize(
+    ("slowdowns", "status", "repeats"),
+    [
+        ([1.2, 1.2], "ok", [0, 0]),
+        # At the end of the first attempt; by the second one it is over.
+        ([1.9, 1.0, 1.0, 1.0], "ok", [1, 0]),
+        # It ends in the middle of the second attempt, and then begins again for good.
+        ([1.9, 1.9, 1.0, 1.0, *[1.9] * 9], "disturbed", [2, 1]),
+    ],
+)
+def test_a_trial_whose_cores_others_slow_down_is_repeated(
+    run, monkeypatch: pytest.MonkeyPatch, slowdowns: list[float], status: str, repeats: list[int]
+) -> None:
+    """It may have been slow from the beginning, or only at the end."""
+    looks = iter(slowdowns)
+    begun = run(plan("ab", rounds=1), calm)
+    monkeypatch.setattr(calibration.Pace, "slowdown", lambda pace, cores: next(looks))
+    measure_all(begun)
+    trials = begun.result["trials"]
+    assert [trial["repeats"] for trial in trials] == repeats
+    assert trials[-1]["status"] == status
+
+
+def test_what_was_lost_is_lost_at_any_speed(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = run(plan("a", rounds=1), lambda trial: Outcome(Status.FAILED, "one was lost"))
+    monkeypatch.setattr(calibration.Pace, "slowdown", lambda pace, cores: 9.0)
+    measure_all(begun)
+    assert [trial["status"] for trial in begun.result["trials"]] == ["failed"]
+
+
+def test_a_core_that_gets_slower_for_good_is_not_slowed_down_by_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pieces = iter([2.0, 2.0, 4.0, 4.0, *[4.0] * 2 * calibration.LATELY])
+    monkeypatch.setattr(calibration, "time_a_piece", lambda pin: next(pieces))
+    pace = calibration.Pace()
+    slowdowns = [pace.slowdown([]) for _ in range(2 + calibration.LATELY)]
+    assert slowdowns == [1.0, *[2.0] * (calibration.LATELY - 1), 1.0, 1.0]
 
 
 def test_a_trial_with_a_late_generator_is_repeated(run) -> None:
