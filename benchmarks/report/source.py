@@ -85,8 +85,9 @@ def disturbed(result: dict) -> str:
     """How many trials other programs disturbed, in a sentence."""
     count = sum(trial["status"] == Status.DISTURBED for trial in result["trials"])
     total = len(result["trials"])
+    slowed = ", or slowed it down" if result["parameters"].get("slow_limit") else ""
     return (
         f"{count:,} of {total:,} trials ({count / max(total, 1):.1%}) stayed disturbed: something"
         " else had the server's or the generator's core for over"
-        f" {result['parameters']['wait_limit']:.0%} of the time. They do not rank."
+        f" {result['parameters']['wait_limit']:.0%} of the time{slowed}. They do not rank."
     )
