@@ -256,7 +256,7 @@ class Load:
         self.seconds = wall / 1e9
         # Our core may be one of the server's.
         ours = used["client_ns"] if cores and cores & os.sched_getaffinity(0) else 0
-        taken_by_others = len(cores) * wall - used["idle_ns"] - self.server_ns - ours
+        taken_by_others = len(cores) * wall - used["nobodys_ns"] - self.server_ns - ours
         self.metrics = {
             "server_cpu_share": self.server_ns / wall,
             "server_wait_share": max(0, taken_by_others) / wall if cores else 0.0,
@@ -275,7 +275,7 @@ class Load:
         return {
             "wall_ns": monotonic_ns(),
             "server_ns": self.probe.cpu_ns(),
-            "idle_ns": self.probe.idle_ns(),
+            "nobodys_ns": self.probe.nobodys_ns(),
             "client_ns": time.process_time_ns(),
             "waited_ns": waiting_ns(),
             "minor_faults": self.probe.minor_faults(),

@@ -6,7 +6,8 @@ moves in steps of a tick (4 ms at 250 Hz). Where there is no such clock, `ps` is
 
 The kernel's account of waiting (/proc/PID/schedstat) cannot tell whether the server had to wait for
 its core, because the threads of a server wait for one another, too. So we look at who else had the
-cores: the time that passed, less the time they were idle, less the CPU time of the server.
+cores: the time that passed, less the time they were idle or served interrupts, less the CPU time of
+the server. (Most interrupts are the kernel's work for the server's own connections.)
 """
 
 import contextlib
@@ -68,16 +69,15 @@ class ServerProbe:
             return sum(time.clock_gettime_ns(process_clock_id(pid)) for pid in self.pids)
         return sum(_clock_text_ns(_ps("cputime", pid)) for pid in self.pids)
 
-    def idle_ns(self) -> int:
-        """How long the server's cores have been idle since the machine started, added up."""
+    def nobodys_ns(self) -> int:
+        """How long the server's cores have been idle or served interrupts so far, added up."""
         if not self.cores or not CAN_SEE:
             return 0
         names = {f"cpu{core}" for core in self.cores}
         counted = (line.split() for line in Path("/proc/stat").read_text().splitlines())
-        # The fourth and the fifth number: idle, and idle while something waits for a disk.
-        return sum(
-            (int(fields[4]) + int(fields[5])) * TICK_NS for fields in counted if fields[0] in names
-        )
+        # From the fourth number on: idle, idle while something waits for a disk, interrupts, and
+        # the part of their work that is put off for a moment (proc_stat(5): irq, softirq).
+        return sum(sum(map(int, fields[4:8])) * TICK_NS for fields in counted if fields[0] in names)
 
     def rss_bytes(self) -> int:
         if CAN_SEE:

@@ -6,7 +6,6 @@ anything, and again after each trial.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -22,7 +21,7 @@ ROUNDS_OF_A_PIECE = 400_000  # some milliseconds of Python
 QUIET = 0.10
 PATIENCE = {"smoke": 0.0, "quick": 10.0, "full": 300.0}  # seconds of pauses and further looks
 PAUSE = 2.0  # seconds between two looks
-LATELY = 20  # trials
+LATELY = 20.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -98,19 +97,22 @@ class Pace:
     """Whether cores are as fast as they have lately been.
 
     Others slow a core down without taking it: whoever computes on its other hardware thread halves
-    it. No clock of the system shows that. A machine that gets slower for good (it is hot, say) does
-    so for all servers alike: after a while that is its pace.
+    its speed. No clock of the system shows that. A machine that gets slower for good (it is hot,
+    say) does so for all servers alike: soon that is its pace.
     """
 
-    def __init__(self) -> None:
-        self.lately: deque[float] = deque(maxlen=LATELY)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        # When each look was, and how long a piece took.
+        self.looks: list[tuple[float, float]] = []
 
     def slowdown(self, cores: Sequence[int]) -> float:
         """How many times as long as lately at its fastest a piece takes, on the slowest core."""
         # One of the pieces may be interrupted by something short.
-        now = max(min(time_a_piece(pin) for _ in range(2)) for pin in _pins(cores))
-        self.lately.append(now)
-        return now / min(self.lately)
+        took = max(min(time_a_piece(pin) for _ in range(2)) for pin in _pins(cores))
+        now = self.clock()
+        self.looks = [look for look in self.looks if look[0] > now - LATELY] + [(now, took)]
+        return took / min(took for _, took in self.looks)
 
 
 def _pins(cores: Sequence[int]) -> list[list[int]]:

@@ -32,9 +32,11 @@ from harness.server_under_test import CommandError
 # was more. The time is counted in steps of 10 ms, which says little about a `--smoke` window.
 WAIT_LIMITS = {"smoke": 0.30, "quick": 0.05, "full": 0.05}
 REPEATS_LIMITS = {"smoke": 0, "quick": 3, "full": 3}
-# How many times as long as lately a piece of work may take beside a trial. The clock of a processor
-# goes up and down by a quarter; whoever computes on the same physical core halves its speed.
+# How many times as long as lately a piece of work may take beside a trial. A processor's clock goes
+# up and down by a quarter with the work on its other cores; whoever computes on the same core, on
+# its other hardware thread, halves its speed.
 SLOW_LIMITS = {"smoke": None, "quick": 1.4, "full": 1.4}
+SLOW_PATIENCE = 2.0  # seconds of waiting until it is over, before a trial
 REPEATS_SHARE = 0.25  # of all trials: there is no waiting for a machine that stays busy
 # What has to be alike before an earlier run can be resumed.
 SAME = ("kind", "size", "parameters", "commit")
@@ -303,7 +305,7 @@ class Run:
         """
         limit = min(self.repeats_left, self.result["parameters"]["repeats_limit"])
         for repeats in range(limit + 1):
-            slowed = self.slowed_by_others(trial) if self.was_slow else None
+            slowed = self.wait_for_cores(trial) if self.was_slow else None
             outcome = trial.attempt()
             self.repeats_left -= repeats > 0
             reason = trial.disturbance(outcome, self.result["parameters"]["wait_limit"])
@@ -316,6 +318,13 @@ class Run:
         if reason:
             outcome = replace(outcome, status=Status.DISTURBED, reason=reason)
         return outcome, limit
+
+    def wait_for_cores(self, trial: Trial) -> str | None:
+        """Wait a moment for whoever slowed them down; how slow they still are, if they are."""
+        until = time.monotonic() + SLOW_PATIENCE
+        while (slowed := self.slowed_by_others(trial)) and time.monotonic() < until:
+            time.sleep(0.1)
+        return slowed
 
     def slowed_by_others(self, trial: Trial) -> str | None:
         """How much slower the cores of a trial are than they were lately, if that is too much."""
