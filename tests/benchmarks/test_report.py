@@ -33,7 +33,7 @@ except ModuleNotFoundError:
 REFERENCE = REPOSITORY / "benchmarks" / "results" / "reference.json"
 RENEW = (
     "python3 -m benchmarks report benchmarks/results/reference.json"
-    " --out benchmarks/results --readme README.md --although-busy"
+    " --out benchmarks/results --readme README.md"
 )
 needs_matplotlib = pytest.mark.skipif(
     draw is None,
@@ -526,7 +526,7 @@ def test_a_document_without_its_markers_is_one_line_and_all_stay(
 
 def test_all_documents_are_what_the_reference_run_says():
     assert REFERENCE.is_file(), f"the reference run is missing: {REFERENCE}"
-    renewed = readme.renewed(REPOSITORY / "README.md", REFERENCE, although_busy=True)
+    renewed = readme.renewed(REPOSITORY / "README.md", REFERENCE)
     beside = (REPOSITORY / "benchmarks" / name for name in ("RESULTS.md", "README.md"))
     documents = [REPOSITORY / "README.md", *beside]
     assert list(renewed) == [*documents, *(REPOSITORY / name / "README.md" for name in VERSIONS)]
