@@ -21,7 +21,7 @@ ROUNDS_OF_A_PIECE = 400_000  # some milliseconds of Python
 QUIET = 0.10
 PATIENCE = {"smoke": 0.0, "quick": 10.0, "full": 300.0}  # seconds of pauses and further looks
 PAUSE = 2.0  # seconds between two looks
-LATELY = 20.0  # seconds
+LATELY = 20.0  # seconds: what lasts longer is no passing neighbour
 
 
 @dataclass(frozen=True)

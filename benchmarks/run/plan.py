@@ -12,9 +12,8 @@ from benchmarks.experiments.questions import QUESTIONS
 from benchmarks.result.view import COMPARED
 from benchmarks.run import machine
 
-OVERHEAD_SECONDS = (
-    0.3  # of a trial besides its load: two processes start and stop, a look at the cores
-)
+# Of a trial besides its load: two processes are started and stopped, and the cores looked at.
+OVERHEAD_SECONDS = 0.3
 CONNECTIONS_PER_SECOND = 4000
 PATIENCE_SECONDS = 5.0
 SPARE_DESCRIPTORS = 64
