@@ -86,7 +86,7 @@ def look_at(cores: Sequence[int]) -> tuple[float, float]:
     times: list[list[float]] = [[] for _ in pins]
     for _ in range(PIECES):
         for pin, of_core in zip(pins, times, strict=True):
-            of_core.append(time_a_piece(pin))
+            of_core += time_pieces(pin, 1)
         time.sleep(SPACE)
     fastest = min(map(min, times))
     spreads = [percentile(sorted(of_core), 0.9) / min(of_core) - 1 for of_core in times]
@@ -109,7 +109,7 @@ class Pace:
     def slowdown(self, cores: Sequence[int]) -> float:
         """How many times as long as lately at its fastest a piece takes, on the slowest core."""
         # One of the pieces may be interrupted by something short.
-        took = max(min(time_a_piece(pin) for _ in range(2)) for pin in _pins(cores))
+        took = max(min(time_pieces(pin, 2)) for pin in _pins(cores))
         now = self.clock()
         self.looks = [look for look in self.looks if look[0] > now - LATELY] + [(now, took)]
         return took / min(took for _, took in self.looks)
@@ -120,13 +120,16 @@ def _pins(cores: Sequence[int]) -> list[list[int]]:
     return [[core] for core in cores] or [[]]
 
 
-def time_a_piece(pin: list[int]) -> float:
-    """Do the piece of work on a core; returns its seconds by the wall clock."""
+def time_pieces(pin: list[int], count: int) -> list[float]:
+    """Do the piece of work so often on a core; returns the seconds of each by the wall clock."""
     with pinned(pin):
         # A core that has slept is slower at first, by a quarter here. That is no neighbour.
-        for _ in range(2):
-            begin = time.perf_counter()
-            for _ in range(ROUNDS_OF_A_PIECE):
-                pass
-            seconds = time.perf_counter() - begin
-        return seconds
+        time_a_piece()
+        return [time_a_piece() for _ in range(count)]
+
+
+def time_a_piece() -> float:
+    begin = time.perf_counter()
+    for _ in range(ROUNDS_OF_A_PIECE):
+        pass
+    return time.perf_counter() - begin

@@ -129,7 +129,7 @@ def test_an_interval_of_two_groups_by_hand(
     """What is given are the logarithms."""
     ratio = unpaired_ratio(*([math.exp(log) for log in logs] for logs in (first, second)))
     logs = [math.log(number) for number in (ratio.value, ratio.low, ratio.high)]
-    assert logs == pytest.approx([apart, apart - reach, apart + reach], abs=1e-3)
+    assert logs == pytest.approx([apart, apart - reach, apart + reach])
 
 
 def test_the_more_servers_the_larger_are_their_quantiles() -> None:

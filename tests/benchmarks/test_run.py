@@ -205,8 +205,8 @@ def test_what_was_lost_is_lost_at_any_speed(run, monkeypatch: pytest.MonkeyPatch
 def test_a_core_that_gets_slower_for_good_is_not_slowed_down_by_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pieces = iter([2.0, 2.0, *[4.0] * 8])
-    monkeypatch.setattr(calibration, "time_a_piece", lambda pin: next(pieces))
+    pieces = iter([2.0, *[4.0] * 4])
+    monkeypatch.setattr(calibration, "time_pieces", lambda pin, count: [next(pieces)] * count)
     looks_at = iter([0.0, 1.0, calibration.LATELY - 1, calibration.LATELY, 99.0])
     pace = calibration.Pace(lambda: next(looks_at))
     assert [pace.slowdown([]) for _ in range(5)] == [1.0, 2.0, 2.0, 1.0, 1.0]
