@@ -176,12 +176,19 @@ def test_points_are_plain_and_planned(name, size) -> None:
 
 @linux_only
 def test_memory_per_connection_is_of_the_right_size(measure) -> None:
-    """A thread's is tens of KiB, select's is the kernel's sockets and little more."""
+    """A thread's is tens of KiB, nearly half of it its stack in the kernel; select's is little.
+
+    The sockets' share is left out: the kernel counts those of the whole machine, and the other
+    tests that run now fill buffers, too.
+    """
     by_threads = measure(of_version("v1_threads"), "idle", one_active=[200]).metrics
     by_select = measure(of_version("v2_select"), "idle", one_active=[200]).metrics
     assert 8 <= by_threads["stack_kib"] <= 32
     assert by_select["stack_kib"] == 0
-    assert by_threads["memory_kib"] > 2 * by_select["memory_kib"] > 0
+    assert by_threads["rss_kib"] > 3 * by_select["rss_kib"]
+    for metrics in (by_threads, by_select):
+        parts = (metrics[name] for name in ("rss_kib", "stack_kib", "socket_kib"))
+        assert metrics["memory_kib"] == pytest.approx(sum(parts))
 
 
 def test_a_full_server_is_refused_and_not_failed(measure) -> None:
