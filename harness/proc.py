@@ -150,6 +150,19 @@ class ProcessView:
         )
         return ticks / TICKS_PER_SECOND
 
+    def busy_seconds(self) -> float:
+        """The same, and how long its threads have waited for a core.
+
+        On a machine with much to do, a server that spins gets little CPU time, and waits for more.
+        """
+        waited_ns = 0
+        for thread in threads_of(self._pid):
+            # The thread may have ended since. A kernel may be built without these statistics.
+            with contextlib.suppress(OSError):
+                counts = Path(f"/proc/{self._pid}/task/{thread}/schedstat").read_text().split()
+                waited_ns += int(counts[1])
+        return self.cpu_seconds() + waited_ns / 1e9
+
     def peak_memory(self) -> int:
         """The most resident memory the process has ever had, in bytes."""
         # A process chooses its own name, and the name is in there.
