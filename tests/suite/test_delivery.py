@@ -6,6 +6,7 @@ from harness.line_client import LineClient
 from harness.waiting import wait_until, wait_until_left
 from tests.suite.conversation import assert_one_order
 from tests.suite.leaving import quit_politely, reset_in_mid_line
+from tests.suite.pace import at_a_steady_pace
 
 
 @pytest.mark.profile("echo")
@@ -109,6 +110,7 @@ def test_left_exactly_once(server, join, leave):
 
 
 @pytest.mark.profile("chat")
+@at_a_steady_pace
 def test_left_once_after_an_idle_timeout(launch_server, join):
     """L1, D3: a client that is timed out leaves like any other."""
     server = launch_server("--idle-timeout", "0.6")

@@ -22,6 +22,7 @@ from tests.suite.leaving import (
     wait_until_as_small_as,
 )
 from tests.suite.marks import OURS
+from tests.suite.pace import at_a_steady_pace
 
 CLIENT = REPOSITORY / "client.py"
 # The rule says 2 seconds (L4). The rest is for a busy machine.
@@ -59,6 +60,7 @@ def test_orderly_end_after_quit(server, join):
 
 
 @OURS
+@at_a_steady_pace
 def test_orderly_end_after_an_idle_timeout(launch_server, connect):
     """L1: our servers wait for the end of a client that still sends, as after `/quit`."""
     server = launch_server("--idle-timeout", "0.2")
@@ -136,8 +138,9 @@ def test_half_close_by_netcat(server):
     assert lines[1:] == ["* hello alice", *echo]
 
 
-def test_half_close_with_many_answers_to_come(server, connect):
+def test_half_close_with_many_answers_to_come(launch_server, connect):
     """L5, L3: nothing is cut off, although far more is to be sent than fits into one call."""
+    server = launch_server("--stall-timeout", "60")
     alice = connect(server)
     alice.join("alice")
     alice.send_bytes(b"".join(b"/ping %d %s\n" % (n, b"x" * 500) for n in range(2000)))

@@ -14,7 +14,12 @@ from harness.waiting import wait_until, wait_until_left
 from tests.limits.ways import RUN_THE_SERVER
 from tests.suite.leaving import ANSWER, QUESTION, QUESTIONS_OF_A_DEAF_CLIENT, deaf_client
 from tests.suite.marks import NEEDS_SIGSTOP, OURS
-from tests.suite.pace import connect_slow_reader, pump_at_a_pace
+from tests.suite.pace import (
+    at_a_steady_pace,
+    connect_slow_reader,
+    need_a_steady_pace,
+    pump_at_a_pace,
+)
 
 # One that is silent for so long is timed out, where others talk beside it.
 IDLE_SECONDS = 1.5
@@ -23,6 +28,7 @@ IDLE_SECONDS = 1.5
 # ---- L1: who is idle, and who is not ----
 
 
+@at_a_steady_pace
 def test_who_is_timed_out_and_who_is_not(launch_server, connect, join):
     """L1: only a complete line is a sign of life, in the handshake as well as after it."""
     server = launch_server("--idle-timeout", "0.6")
@@ -102,10 +108,12 @@ def talk_until_a_silent_one_is_timed_out(server):
             return silent.closed
 
         awaited = "a silent client to be timed out"
-        pump_at_a_pace(room, silent_is_closed, awaited, 5, sends=talkers)
+        pause = pump_at_a_pace(room, silent_is_closed, awaited, 5, sends=talkers)
         room.pump_until_quiet()
         assert IDLE_TIMEOUT in silent.lines(), f"the silent one was told {silent.lines()}"
         for talker, line in (talkers | dict.fromkeys(late, b"\n")).items():
+            if talker.closed:
+                need_a_steady_pace(pause)
             assert IDLE_TIMEOUT not in talker.lines() and not talker.closed, (
                 f"{talker.name}, who sent {line[:12]!r} in time, was timed out"
             )
@@ -154,6 +162,7 @@ def test_who_has_work_done_is_not_idle(launch_server, crowd):
         assert lines[:1] == [answer], f"{lines} in place of {answer!r}; idle timeout: 500 ms"
 
 
+@at_a_steady_pace
 def test_who_asks_while_others_have_work_done_is_not_idle(launch_server, crowd):
     """L1, C6: a line that came in time is a sign of life, although the server was busy then."""
     room = crowd(launch_server("--idle-timeout", "0.6"))
@@ -262,6 +271,7 @@ def test_who_has_talked_before_it_is_refused(
 
 @NEEDS_SIGSTOP
 @pytest.mark.profile("chat")
+@at_a_steady_pace
 def test_who_asked_in_a_hold_is_not_idle(launch_server, crowd):
     """L1, L3: its line came in time, but is read only when the room is no longer held."""
     room = crowd(server := launch_server("--idle-timeout", "1.2", "--stall-timeout", "60"))

@@ -18,6 +18,7 @@ from tests.limits.ways import SMALL_BUFFERS_PREPARATION
 from tests.suite.marks import NEEDS_SIGSTOP
 from tests.suite.pace import (
     SMALL_BUFFER,
+    at_a_steady_pace,
     connect_slow_reader,
     join_slow_reader,
     need_a_steady_pace,
@@ -84,6 +85,7 @@ def check_lines(received, expected):
 
 
 @pytest.mark.profile("chat")
+@at_a_steady_pace
 def test_readers_that_never_read(launch_server, join, crowd, bounded_memory):
     """L3, D3, D4: each is dropped, once; the others lose nothing, and the memory stays bounded."""
     room = crowd(server := launch_server("--stall-timeout", "0.4"))
@@ -134,6 +136,7 @@ def test_much_to_say_beside_deaf_clients(launch_server, crowd):
 
 
 @pytest.mark.profile("chat")
+@at_a_steady_pace
 def test_a_deaf_client_delays_the_room_once(launch_server, crowd):
     """L3: the others wait for it until it is gone, not again and again.
 
@@ -152,6 +155,7 @@ def test_a_deaf_client_delays_the_room_once(launch_server, crowd):
 
 
 @pytest.mark.versions("v3_broadcast", "v4_asyncio")
+@at_a_steady_pace
 def test_twenty_deaf_clients_delay_the_room_at_the_same_time(launch_server, crowd):
     """L3: all their outboxes are too full, and each has the same --stall-timeout, not one more.
 
@@ -191,13 +195,14 @@ def test_the_room_is_held_until_half_is_read(launch_with_small_buffers, crowd):
     before = heard_when_slow_has_read(0)
     after_less = heard_when_slow_has_read(LESS_THAN_HALF)
     assert after_less == before, f"{after_less - before} bytes were said before half was read"
-    assert heard_when_slow_has_read(MORE_THAN_HALF) > before, "the room was held beyond the half"
+    heard_when_slow_has_read(MORE_THAN_HALF)
+    room.pump(lambda: len(witness.incoming) > before, "the room to go on beyond the half")
 
 
 @pytest.mark.profile("chat")
 def test_a_flooder_does_not_starve_the_others(launch_server, crowd):
     """L3: while everybody reads and one floods, another gets its turn before the flood's end."""
-    room = crowd(launch_server())
+    room = crowd(launch_server("--stall-timeout", "60"))
     alice, flooder = room.join(["alice", "flooder-with-long-nm"])
     flooder.outgoing += b"a\n" * 300_000 + b"/ping end\n"
     room.pump(lambda: len(alice.incoming) > 100_000, "the flood")
@@ -205,6 +210,7 @@ def test_a_flooder_does_not_starve_the_others(launch_server, crowd):
     assert b"* pong end\n" not in flooder.incoming, "alice had to wait for the flood's end"
 
 
+@at_a_steady_pace
 def test_what_is_held_back_is_not_lost(launch_server, join, crowd, bounded_memory, clock):
     """L3, L1: above HIGH_WATER a server waits instead of storing; nobody whose line waits is idle.
 
@@ -432,13 +438,14 @@ def test_who_reads_on_is_forgiven(wait_is_over):
 
 @pytest.mark.versions("v2_select", "v3_broadcast")
 @NEEDS_SIGSTOP
+@at_a_steady_pace
 def test_a_long_round_is_not_held_against_a_reader(launch_server, crowd, clock):
     """L3: a client that has read during a long round of the loop is not dropped.
 
     The loop tries to send before it looks at the deadlines, which have passed meanwhile.
     """
-    room = crowd(server := launch_server("--stall-timeout", "0.5"))
-    wait = clock("0.7")
+    room = crowd(server := launch_server("--stall-timeout", "1"))
+    wait = clock("1.2")
     deaf, _ = deaf_client(room)
     with halted(server.process):
         deaf.reading = True

@@ -20,6 +20,7 @@ from tests.suite.leaving import (
     read_to_an_orderly_end,
 )
 from tests.suite.marks import OURS
+from tests.suite.pace import at_a_steady_pace
 
 # The rule says 2 seconds (L4). The rest is for a busy machine; a server that waits for a client, or
 # for work to end, takes longer than this all the same.
@@ -113,6 +114,7 @@ def test_stop_with_a_hundred_clients(launch_server, crowd):
     assert_stopped(server)
 
 
+@at_a_steady_pace
 def test_stop_resets_nobody_who_is_late_with_reading(launch_server, crowd):
     """L4: clients that go on sending, and only then read the notice, get it and an orderly end."""
     room = crowd(server := launch_server())
@@ -151,6 +153,7 @@ def test_nobody_is_told_who_else_leaves_at_the_stop(launch_server, crowd):
 
 
 @OURS
+@at_a_steady_pace
 def test_a_prompt_stop_when_nobody_is_stuck(launch_server, crowd):
     """L4: a stop takes time only for clients that need it. The best of three stops counts."""
     seconds = []
@@ -176,7 +179,7 @@ def test_stop_under_load(launch_server, crowd, line):
 
     The signal comes when all have sent much, and only some have been answered.
     """
-    room = crowd(server := launch_server())
+    room = crowd(server := launch_server("--stall-timeout", "60"))
     members = room.join(f"somebody-quite-{number}" for number in range(300))
     load = line * (32_000 // len(line))
     for member in members:
@@ -274,6 +277,7 @@ def test_stop_with_clients_that_linger(launch_server, connect, join):
 
 # How much has to wait for it to be seen is a fact about our servers and their send buffers.
 @OURS
+@at_a_steady_pace
 def test_stop_with_clients_that_have_not_read_their_good_bye(launch_server, connect, join):
     """L4, C4: all that still waits for them is sent, and they get no other notice.
 

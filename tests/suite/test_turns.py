@@ -11,6 +11,7 @@ import pytest
 
 from harness.proc import halted
 from tests.suite.marks import NEEDS_SIGSTOP
+from tests.suite.pace import at_a_steady_pace
 
 # This is the input of at least eight turns.
 GLUED = 8 * 16 * 1024  # bytes
@@ -61,6 +62,7 @@ def test_private_messages_in_one_piece(launch_server, crowd, bounded_memory):
         room.pump(lambda: recipient.incoming.count(b"\n") == messages, "all private messages")
 
 
+@at_a_steady_pace
 def test_many_works_in_one_piece(launch_server, crowd):
     """F7, C6: between two works of one client, another client is answered."""
     room = crowd(launch_server())
@@ -103,7 +105,7 @@ def test_lines_behind_a_work_find_the_room_full(launch_server, crowd):
 @pytest.mark.parametrize("quiet_comes", ["first", "last"])
 def test_a_quiet_client_among_twenty_flooders(launch_server, crowd, quiet_comes):
     """F7: whether it comes first or last, its questions are answered while the others go on."""
-    room = crowd(launch_server())
+    room = crowd(launch_server("--stall-timeout", "60"))
     names = [f"flooder-{number:02d}" for number in range(20)]
     names.insert(0 if quiet_comes == "first" else 20, "quiet")
     by_name = {member.name: member for member in room.join(names)}
@@ -182,7 +184,7 @@ def test_everyone_gets_a_turn_among_three_hundred_flooders(launch_server, crowd)
     that wake up have many turns before the last one is awake and stands in line. While we look, the
     server is halted, so all that it has sent is counted, however slow we are.
     """
-    room = crowd(server := launch_server())
+    room = crowd(server := launch_server("--stall-timeout", "60"))
     flooders = room.join(f"flooder-{number:03d}" for number in range(300))
     line = b"a line of medium length: ".ljust(90, b"x") + b"\n"
     answers_in_a_turn = 16 * 1024 // len(line)
