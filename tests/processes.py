@@ -48,7 +48,7 @@ def run_module(module: str, *arguments: object, **options) -> tuple[int, str, st
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         **options,
     )
     assert "Traceback" not in done.stdout + done.stderr

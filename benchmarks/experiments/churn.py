@@ -10,6 +10,7 @@ that has to be made and taken apart, cost more than an entry in the tables of a 
 """
 
 import re
+import sys
 from dataclasses import dataclass
 
 from benchmarks.experiments.experiment import Experiment, Parameters, Point, sizes
@@ -115,10 +116,10 @@ def drive_paced(sessions: Sessions, rate: float, parameters: Parameters, seed: i
     start = monotonic_ns()
     opens = start + int(warmup * 1e9)
     closes = start + int((warmup + parameters["seconds"]) * 1e9)
-    due = [*(start + at for at in arrivals), closes]
+    due = [*(start + at for at in arrivals), sys.maxsize]
     late = following = 0
     is_open = False
-    while (now := monotonic_ns()) < closes:
+    while (now := monotonic_ns()) < closes or following < len(arrivals):
         if not is_open and now >= opens:
             load.open_window()
             is_open = True

@@ -118,6 +118,7 @@ def waiting_ns() -> int:
         return 0
 
 
+@functools.cache
 def kernel_stack_kib() -> float:
     """Kernel memory for the stack of one thread, in KiB: the kernel's own sum, divided."""
     try:

@@ -234,10 +234,16 @@ def test_a_server_that_waits_for_ever_is_released_when_the_stuck_client_leaves(s
 
 
 def test_echo_servers_let_the_stuck_client_alone_wait(stalled) -> None:
-    """It is dropped after the timeout, and the others are served meanwhile."""
-    metrics = stalled(of_version("v2_select", "--stall-timeout", "1"))
-    assert metrics["dropped_after_s"] > 0.9
-    assert metrics["stood_still_s"] < 0.8
+    """It is dropped after the timeout, and the others are served meanwhile.
+
+    A machine that stands still for a moment holds them up as well, so the best of three counts.
+    """
+
+    def only_it_waits() -> bool:
+        metrics = stalled(of_version("v2_select", "--stall-timeout", "1"))
+        return metrics["stood_still_s"] < 0.8 and metrics.get("dropped_after_s", 0) > 0.9
+
+    assert any(only_it_waits() for _ in range(3))
 
 
 # Servers that cheat
@@ -258,7 +264,7 @@ CHEATS = [
     # A flooder gets another answer than its own.
     ("fairness", "v2_select", PONG, f'{PONG}.replace(" 00007", " 00006")', r"pong 00006.* came to"),
     # Clients that say nothing are sent away.
-    ("idle", "v2_select", "options.idle_timeout or math.inf", "0.05", r"idle timeout.* came to"),
+    ("idle", "v2_select", "options.idle_timeout or math.inf", "0.3", r"idle timeout.* came to"),
     # The others are told twice that the stuck one has left.
     ("stall", "v3_broadcast", LEFT, f"{LEFT[:-2]}\\n* {LEFT}", r"2 readers were told 4 times"),
 ]
@@ -277,7 +283,7 @@ def test_a_server_that_cheats_fails_its_trial(
     script.write_text(source.replace(old, new))
     command = [PYTHON, str(script), "--port", "0"]
     command += ["--stall-timeout", "0.2"] if experiment == "stall" else []
-    parameters = {"stall": STALLING, "idle": {"seconds": 0.6}}.get(experiment, {})
+    parameters = {"stall": STALLING, "idle": {"seconds": 0.9}}.get(experiment, {})
     outcome = measure(replace(of_version(version), command=command), experiment, **parameters)
     assert outcome.status == "failed", outcome
     assert re.search(pattern, outcome.reason), f"{outcome.reason!r} is unlike {pattern!r}"

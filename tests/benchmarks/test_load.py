@@ -25,7 +25,7 @@ from benchmarks.run.trial import load_generator, perform
 
 SEED = 7
 # Of the generator, with a server that owes something.
-PATIENCE = 1.0
+PATIENCE = 3.0
 PARAMETERS = {"warmup": 0.05, "seconds": 0.25, "paced_seconds": 0.25}
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")

@@ -590,9 +590,9 @@ def test_the_suite_passes_while_the_recorder_is_on(version: str, tmp_path: Path)
     command = (
         f"{sys.executable} {recorder.__file__} {tmp_path} {server} --port {{port}} {{options}}"
     )
-    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--server", command]
+    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--run-limit", "550"]
     done = subprocess.run(
-        [*suite, "--profile", PROFILES[version]],
+        [*suite, "--server", command, "--profile", PROFILES[version]],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,

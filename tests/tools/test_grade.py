@@ -730,7 +730,7 @@ def grade_each(folder, names, options):
         env={**os.environ, "TMPDIR": str(temporary)},
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr
     return folder, done.stdout

@@ -41,7 +41,7 @@ def run_suite(*options, tests=A_FEW_TESTS):
         env={**os.environ, **WITHOUT_PLUGINS},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
 
 
@@ -467,7 +467,7 @@ def test_a_run_that_is_cut_short(broken_v2, tmp_path, way):
 """
     server = started_by(broken_v2(hanging + ANSWER_COMMAND, ANSWER_COMMAND), "--port {port}")
     command = [*SUITE, "-v", server, "--profile=echo", "-k", "test_unknown_commands"]
-    command += ["--run-limit=3"] if way == "--run-limit" else []
+    command += ["--run-limit=4"] if way == "--run-limit" else []
     marked = Marked()
     with subprocess.Popen(
         [*command, "test_commands.py"],

@@ -85,7 +85,8 @@ def grade_program(folder: Path, source: str, profile: str, *options: str) -> Gra
         env={**marked.environment, "PYTHONUTF8": "1"},
         capture_output=True,
         encoding="utf-8",
-        timeout=100,
+        # The grader itself ends after two minutes.
+        timeout=150,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert marked.left_behind() == []
