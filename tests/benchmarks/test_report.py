@@ -543,6 +543,13 @@ def test_each_sentence_of_the_verdict_holds_in_the_reference(sentence: verdict.S
     assert verdict.untrue(sentence, View(load_result(REFERENCE))) == []
 
 
+def test_the_verdict_holds_with_a_newer_python() -> None:
+    """As RESULTS.md says of this result."""
+    view = View(load_result(REFERENCE.with_name("python-3.13.json")))
+    findings = {sentence.text: finding for sentence, finding in verdict.findings(view)}
+    assert findings == {one.text: verdict.Finding.CONFIRMED for one in verdict.VERDICT}
+
+
 def test_a_sentence_that_does_not_hold_is_found(full) -> None:
     """In a result in which the two servers of a claim have changed places, and in one far off."""
     view = View(full)

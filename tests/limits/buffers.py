@@ -69,7 +69,7 @@ def _bob_and_stuck_carol(server: RunningServer) -> Iterator[tuple[LineClient, Cr
         bob.ping()
         carol.reading = False
         carol.outgoing += "".join(f"/ping {text}\n" for text in TEXTS).encode()
-        room.pump_until_quiet()
+        room.pump_until_quiet(0.4)
         try:
             yield bob, room, carol
         except FAILURES as error:
