@@ -138,9 +138,8 @@ def test_half_close_by_netcat(server):
     assert lines[1:] == ["* hello alice", *echo]
 
 
-def test_half_close_with_many_answers_to_come(launch_server, connect):
+def test_half_close_with_many_answers_to_come(server, connect):
     """L5, L3: nothing is cut off, although far more is to be sent than fits into one call."""
-    server = launch_server("--stall-timeout", "60")
     alice = connect(server)
     alice.join("alice")
     alice.send_bytes(b"".join(b"/ping %d %s\n" % (n, b"x" * 500) for n in range(2000)))

@@ -174,12 +174,13 @@ def test_a_prompt_stop_when_nobody_is_stuck(launch_server, crowd):
 @pytest.mark.parametrize(
     "line", [b"a\n", b"/\n", b"/list\n"], ids=["talk", "refusals", "long-answers"]
 )
+@at_a_steady_pace
 def test_stop_under_load(launch_server, crowd, line):
     """L4: three hundred clients read, and say more than the server will ever get to.
 
     The signal comes when all have sent much, and only some have been answered.
     """
-    room = crowd(server := launch_server("--stall-timeout", "60"))
+    room = crowd(server := launch_server())
     members = room.join(f"somebody-quite-{number}" for number in range(300))
     load = line * (32_000 // len(line))
     for member in members:

@@ -103,9 +103,10 @@ def test_lines_behind_a_work_find_the_room_full(launch_server, crowd):
 
 
 @pytest.mark.parametrize("quiet_comes", ["first", "last"])
+@at_a_steady_pace
 def test_a_quiet_client_among_twenty_flooders(launch_server, crowd, quiet_comes):
     """F7: whether it comes first or last, its questions are answered while the others go on."""
-    room = crowd(launch_server("--stall-timeout", "60"))
+    room = crowd(launch_server())
     names = [f"flooder-{number:02d}" for number in range(20)]
     names.insert(0 if quiet_comes == "first" else 20, "quiet")
     by_name = {member.name: member for member in room.join(names)}
@@ -177,6 +178,7 @@ def test_two_hundred_newcomers_beside_ten_flooders(launch_server, crowd):
 
 @NEEDS_SIGSTOP
 @pytest.mark.profile("echo")
+@at_a_steady_pace
 def test_everyone_gets_a_turn_among_three_hundred_flooders(launch_server, crowd):
     """F7: while the luckiest flooder gets the answers of four turns, every other gets some.
 
@@ -184,7 +186,7 @@ def test_everyone_gets_a_turn_among_three_hundred_flooders(launch_server, crowd)
     that wake up have many turns before the last one is awake and stands in line. While we look, the
     server is halted, so all that it has sent is counted, however slow we are.
     """
-    room = crowd(server := launch_server("--stall-timeout", "60"))
+    room = crowd(server := launch_server())
     flooders = room.join(f"flooder-{number:03d}" for number in range(300))
     line = b"a line of medium length: ".ljust(90, b"x") + b"\n"
     answers_in_a_turn = 16 * 1024 // len(line)
