@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,18 +151,27 @@ class ProcessView:
         )
         return ticks / TICKS_PER_SECOND
 
-    def busy_seconds(self) -> float:
-        """The same, and how long its threads have waited for a core.
+    def cpu_and_waiting_in(self, seconds: float) -> tuple[float, float]:
+        """(CPU time, how long its threads wait for a core) in the next so many seconds, in seconds.
 
-        On a machine with much to do, a server that spins gets little CPU time, and waits for more.
+        On a machine with much to do, a server that spins gets little CPU time. Then it waits.
         """
-        waited_ns = 0
+        cpu, waiting = self.cpu_seconds(), self._waiting_ns()
+        time.sleep(seconds)
+        later = self._waiting_ns()
+        # A thread that has begun or ended meanwhile is left out.
+        waited = sum(later[thread] - waiting[thread] for thread in waiting.keys() & later.keys())
+        return self.cpu_seconds() - cpu, waited / 1e9
+
+    def _waiting_ns(self) -> dict[int, int]:
+        """How long each of its threads has waited for a core so far."""
+        waiting = {}
         for thread in threads_of(self._pid):
             # The thread may have ended since. A kernel may be built without these statistics.
             with contextlib.suppress(OSError):
                 counts = Path(f"/proc/{self._pid}/task/{thread}/schedstat").read_text().split()
-                waited_ns += int(counts[1])
-        return self.cpu_seconds() + waited_ns / 1e9
+                waiting[thread] = int(counts[1])
+        return waiting
 
     def peak_memory(self) -> int:
         """The most resident memory the process has ever had, in bytes."""

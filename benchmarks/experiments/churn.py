@@ -10,7 +10,6 @@ that has to be made and taken apart, cost more than an entry in the tables of a 
 """
 
 import re
-import sys
 from dataclasses import dataclass
 
 from benchmarks.experiments.experiment import Experiment, Parameters, Point, sizes
@@ -23,6 +22,7 @@ from benchmarks.result.table import Table, by_server
 from benchmarks.result.view import View
 
 CPU_PER = "session"
+NEVER = 1 << 63  # ns
 GREETING = re.compile(rb"\* \S+: enter your name")
 OF_OTHERS = re.compile(rb"\* n\d{7} (joined|left)")
 
@@ -116,9 +116,10 @@ def drive_paced(sessions: Sessions, rate: float, parameters: Parameters, seed: i
     start = monotonic_ns()
     opens = start + int(warmup * 1e9)
     closes = start + int((warmup + parameters["seconds"]) * 1e9)
-    due = [*(start + at for at in arrivals), sys.maxsize]
+    due = [*(start + at for at in arrivals), NEVER]
     late = following = 0
     is_open = False
+    # Sessions that were due while we stood still are begun late, not left out.
     while (now := monotonic_ns()) < closes or following < len(arrivals):
         if not is_open and now >= opens:
             load.open_window()

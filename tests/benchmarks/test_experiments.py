@@ -5,6 +5,7 @@ a line of them changed. What they do to paced messages is in test_load.py.
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -176,9 +177,9 @@ def test_points_are_plain_and_planned(name, size) -> None:
 
 @linux_only
 def test_memory_per_connection_is_of_the_right_size(measure) -> None:
-    """A thread's is tens of KiB, nearly half of it its stack in the kernel; select's is little.
+    """A thread has a stack in the kernel, and several times the memory of a client of select().
 
-    The sockets' share is left out: the kernel counts those of the whole machine, and the other
+    The sockets' share is not judged: the kernel counts those of the whole machine, and the other
     tests that run now fill buffers, too.
     """
     by_threads = measure(of_version("v1_threads"), "idle", one_active=[200]).metrics
@@ -186,9 +187,6 @@ def test_memory_per_connection_is_of_the_right_size(measure) -> None:
     assert 8 <= by_threads["stack_kib"] <= 32
     assert by_select["stack_kib"] == 0
     assert by_threads["rss_kib"] > 3 * by_select["rss_kib"]
-    for metrics in (by_threads, by_select):
-        parts = (metrics[name] for name in ("rss_kib", "stack_kib", "socket_kib"))
-        assert metrics["memory_kib"] == pytest.approx(sum(parts))
 
 
 def test_a_full_server_is_refused_and_not_failed(measure) -> None:
@@ -239,11 +237,13 @@ def test_echo_servers_let_the_stuck_client_alone_wait(stalled) -> None:
     A machine that stands still for a moment holds them up as well, so the best of three counts.
     """
 
-    def only_it_waits() -> bool:
+    still = []
+    while not still or (min(still) >= 0.8 and len(still) < 3):
         metrics = stalled(of_version("v2_select", "--stall-timeout", "1"))
-        return metrics["stood_still_s"] < 0.8 and metrics.get("dropped_after_s", 0) > 0.9
-
-    assert any(only_it_waits() for _ in range(3))
+        # It is not dropped in time if the machine was slow.
+        assert metrics.get("dropped_after_s", math.inf) > 0.9
+        still.append(metrics["stood_still_s"] if "dropped_after_s" in metrics else math.inf)
+    assert min(still) < 0.8, f"the others stood still for {still} s, or nobody was dropped (inf)"
 
 
 # Servers that cheat

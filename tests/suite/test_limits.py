@@ -113,7 +113,7 @@ def talk_until_a_silent_one_is_timed_out(server):
         assert IDLE_TIMEOUT in silent.lines(), f"the silent one was told {silent.lines()}"
         for talker, line in (talkers | dict.fromkeys(late, b"\n")).items():
             if talker.closed:
-                need_a_steady_pace(pause)
+                need_a_steady_pace(pause, 0.4 * IDLE_SECONDS)
             assert IDLE_TIMEOUT not in talker.lines() and not talker.closed, (
                 f"{talker.name}, who sent {line[:12]!r} in time, was timed out"
             )

@@ -1,40 +1,48 @@
 """A failed test says nothing if its clients were late because a core stood still."""
 
 import math
+import sys
 
 import pytest
 
 from tests.suite import pace
-from tests.suite.pace import at_a_steady_pace
+from tests.suite.pace import Watch, at_a_steady_pace
 
 
-def failing(times, attempts, stand_still):
+@pytest.fixture
+def each_pause_counts(monkeypatch):
+    """However short, so that nothing has to stand still."""
+    monkeypatch.setattr(pace, "LONGEST_PAUSE", -1.0)
+
+
+def failing(times, attempts, failure=pytest.fail.Exception):
     """A test that fails so many times; `attempts` gets the fixture of each call."""
 
     @at_a_steady_pace
     def test(room):
         attempts.append(room)
-        if stand_still:
-            # A single call into C: no other thread of this process runs meanwhile.
-            sum(range(40_000_000))
         if len(attempts) <= times:
-            pytest.fail("a client was late")
+            raise failure("a client was late")
 
     return test
 
 
-def test_it_is_repeated():
+@pytest.mark.usefixtures("each_pause_counts")
+@pytest.mark.parametrize("failure", [pytest.fail.Exception, AssertionError, EOFError])
+def test_it_is_repeated(failure):
     """With the same fixtures, until it has not failed."""
     attempts = []
-    failing(1, attempts, stand_still=True)(room="a room")
+    with pytest.warns(UserWarning, match="repeated, because a core stood still"):
+        failing(1, attempts, failure)(room="a room")
     assert attempts == ["a room"] * 2
 
 
+@pytest.mark.usefixtures("each_pause_counts")
 def test_the_third_attempt_counts():
     """A server that is wrong each time is not excused by a slow machine."""
     attempts = []
-    with pytest.raises(pytest.fail.Exception, match="late"):
-        failing(math.inf, attempts, stand_still=True)(room="a room")
+    with pytest.warns(UserWarning), pytest.raises(pytest.fail.Exception, match="late"):
+        failing(math.inf, attempts)(room="a room")
     assert len(attempts) == 3
 
 
@@ -43,5 +51,26 @@ def test_without_a_pause_the_first_attempt_counts(monkeypatch):
     monkeypatch.setattr(pace, "LONGEST_PAUSE", math.inf)
     attempts = []
     with pytest.raises(pytest.fail.Exception, match="late"):
-        failing(1, attempts, stand_still=False)(room="a room")
+        failing(1, attempts)(room="a room")
     assert len(attempts) == 1
+
+
+@pytest.mark.usefixtures("each_pause_counts")
+@pytest.mark.parametrize("end", [pytest.exit.Exception, pytest.skip.Exception, KeyboardInterrupt])
+def test_what_is_no_failure_is_not_repeated(end):
+    """The end of the run, by its time limit, say, and a test that is skipped."""
+    attempts = []
+    with pytest.raises(end):
+        failing(1, attempts, end)(room="a room")
+    assert len(attempts) == 1
+
+
+@pytest.mark.skipif(
+    not getattr(sys, "_is_gil_enabled", lambda: True)(), reason="nothing holds up other threads"
+)
+def test_a_pause_is_seen():
+    """A single call into C holds the interpreter's lock, so that no other thread runs."""
+    watch = Watch()
+    with watch.watching():
+        sum(range(40_000_000))
+    assert max(watch.pauses) > 0.05

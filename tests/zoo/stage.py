@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,11 +95,9 @@ class Stage:
         process = self.process()
         if process is None:
             return Row(step, NO_PROC)
-        before = process.cpu_seconds()
-        time.sleep(0.5)
-        used = process.cpu_seconds() - before
-        # A server that spins gets at least a tenth of a core, however busy the machine is.
-        return Row(step, f"{used:.2f} s", wrong=used > 0.05)
+        used, waited = process.cpu_and_waiting_in(0.5)
+        # On a busy machine, a server that spins may get little CPU time, but waits for more.
+        return Row(step, f"{used:.2f} s", wrong=used > 0.05 or waited > 0.25)
 
     def status(self, seconds: float) -> int | None:
         """The server's exit status; None if it still runs after so many seconds."""
