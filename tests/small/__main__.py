@@ -16,10 +16,10 @@ from tests.small.suite import (
     Verdicts,
     all_about,
     broken_by,
-    failed_by_waiting,
     judge,
     load_verdicts,
     rules_for,
+    run_patiently,
     run_suite,
     save_verdicts,
     small_path,
@@ -135,10 +135,7 @@ def _judge(options: argparse.Namespace) -> int:
 
 def _judge_one(version: str, runner: SuiteRunner) -> Verdicts:
     """Run the suite on one small.py, and what failed by waiting once more. Raises SmallError."""
-    outcomes = run_suite(runner, version, "tests/suite")
-    for test in failed_by_waiting(outcomes.values()):
-        outcomes |= run_suite(runner, version, test)
-    verdicts = judge(outcomes.values())
+    verdicts = judge(run_patiently(runner, version, "tests/suite").values())
     if missing := [rule for rule in rules_for(version) if rule not in verdicts]:
         raise SmallError(f"no test says whether {version} keeps {', '.join(missing)}")
     return {rule: verdicts[rule] for rule in rules_for(version)}

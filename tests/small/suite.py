@@ -71,6 +71,14 @@ def run_suite(
     return {outcome.test: outcome for outcome in report.outcomes}
 
 
+def run_patiently(runner: SuiteRunner, version: str, *tests: str) -> dict[str, Outcome]:
+    """Like run_suite(), but what failed by waiting is run once more, each test by itself."""
+    outcomes = run_suite(runner, version, *tests)
+    for test in failed_by_waiting(outcomes.values()):
+        outcomes |= run_suite(runner, version, test)
+    return outcomes
+
+
 def failed_by_waiting(outcomes: Iterable[Outcome]) -> list[str]:
     """The tests whose wait was in vain, as arguments of pytest.
 

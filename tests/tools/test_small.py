@@ -23,6 +23,7 @@ from tests.small.suite import (
     load_verdicts,
     protocol_tests,
     rules_for,
+    run_patiently,
     run_suite,
     small_path,
 )
@@ -85,12 +86,9 @@ def judged():
     def run(version, keeps):
         rules = rules_that(version, keeps)
         if keeps:
-            tests = all_about(rules)
-        else:
-            evidence = {VERDICTS[version][rule] for rule in rules}
-            tests = [
-                f"tests/suite/{test}" for test in sorted(evidence - {*MISSING_OPTIONS.values()})
-            ]
+            return judge(run_patiently(runner, version, *all_about(rules)).values())
+        evidence = {VERDICTS[version][rule] for rule in rules} - {*MISSING_OPTIONS.values()}
+        tests = [f"tests/suite/{test}" for test in sorted(evidence)]
         return judge(run_suite(runner, version, *tests).values())
 
     with SuiteRunner() as runner:
