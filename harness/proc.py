@@ -114,6 +114,16 @@ def threads_of(pid: int) -> list[int]:
         return []
 
 
+def waiting_ns(pid: int, thread: int) -> int:
+    """How long a thread has been ready to run and another had its core, so far.
+
+    Raises OSError if there is no such thread; that or IndexError where the kernel does not tell.
+    """
+    counts = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text().split()
+    # The first is its CPU time.
+    return int(counts[1])
+
+
 def tasks_below(ancestor: int) -> list[tuple[int, int]]:
     """(pid, tid) of each thread of a process's descendants, without its own threads."""
     return [
@@ -168,9 +178,8 @@ class ProcessView:
         waiting = {}
         for thread in threads_of(self._pid):
             # The thread may have ended since. A kernel may be built without these statistics.
-            with contextlib.suppress(OSError):
-                counts = Path(f"/proc/{self._pid}/task/{thread}/schedstat").read_text().split()
-                waiting[thread] = int(counts[1])
+            with contextlib.suppress(OSError, IndexError):
+                waiting[thread] = waiting_ns(self._pid, thread)
         return waiting
 
     def peak_memory(self) -> int:

@@ -112,7 +112,7 @@ class ServerProbe:
 def waiting_ns() -> int:
     """How long this (single-threaded) process was ready to run and another had its core."""
     try:
-        return int(Path("/proc/self/schedstat").read_text().split()[1])
+        return proc.waiting_ns(os.getpid(), os.getpid())
     # Another system than Linux, or a kernel without these statistics.
     except (OSError, IndexError):
         return 0

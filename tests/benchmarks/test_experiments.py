@@ -236,7 +236,6 @@ def test_echo_servers_let_the_stuck_client_alone_wait(stalled) -> None:
 
     A machine that stands still for a moment holds them up as well, so the best of three counts.
     """
-
     still = []
     while not still or (min(still) >= 0.8 and len(still) < 3):
         metrics = stalled(of_version("v2_select", "--stall-timeout", "1"))
